@@ -1,0 +1,396 @@
+//! The configuration: one TOML file that an operator reads top to bottom, parsed into types that cannot be wrong.
+//!
+//! Two phases: TOML text -> [`raw`] (as written, with spans) -> [`Config`] (valid by type). Every error of both phases is
+//! reported at once, each with its place and a hint. Each room receives its own section, never the whole.
+
+mod cron;
+mod defaults;
+mod diagnose;
+mod raw;
+mod validate;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use url::Url;
+
+use crate::domain::calendar::Calendar;
+use crate::domain::campaign::Campaign;
+use crate::domain::customer::Address;
+use crate::domain::delivery::UnknownPolicy;
+use crate::domain::guard::Share;
+use crate::domain::site::{AuthMethod, ServerType};
+use crate::secret::{Secret, SecretSource};
+
+pub use cron::Cron;
+pub use diagnose::{ConfigErrors, Problem};
+
+/// Everything the file says, with the defaults filled in.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file it was read from; relative paths in it are relative to its directory and are absolute here.
+    pub path: PathBuf,
+    /// What leaves the house.
+    pub mode: Mode,
+    /// Civil days, business days, the window for customers' mail.
+    pub calendar: Calendar,
+    /// Where the state is kept.
+    pub state: StateUrl,
+    /// When runs are due.
+    pub schedule: ScheduleConfig,
+    /// The customers file.
+    pub fleet: FleetConfig,
+    /// How sites are read.
+    pub connector: ConnectorConfig,
+    /// How a scan behaves.
+    pub scan: ScanConfig,
+    /// Corroboration from the Microsoft side.
+    pub microsoft: MicrosoftConfig,
+    /// The campaigns; at least one.
+    pub campaigns: Vec<CampaignConfig>,
+    /// How mail leaves.
+    pub mail: MailConfig,
+    /// What stops a mass mistake.
+    pub safety: SafetyConfig,
+    /// What the operators are told, and where.
+    pub alerts: AlertsConfig,
+    /// The dashboard's listener.
+    pub web: WebConfig,
+}
+
+/// What leaves the house.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Plan and render, send nothing to customers.
+    #[default]
+    DryRun,
+    /// Queue and wait for approval.
+    Review,
+    /// Queue and send.
+    Live,
+}
+
+impl Mode {
+    /// The word in the configuration and in output.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DryRun => "dry-run",
+            Self::Review => "review",
+            Self::Live => "live",
+        }
+    }
+}
+
+/// Where the state is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateUrl {
+    /// `sqlite:FILE`, absolute here.
+    Sqlite(PathBuf),
+    /// `postgres://…`: several nodes share one fleet.
+    Postgres(String),
+}
+
+/// `[schedule]`
+#[derive(Debug, Clone)]
+pub struct ScheduleConfig {
+    /// Scans of the fleet.
+    pub scan: Cron,
+    /// Notice passes.
+    pub notices: Cron,
+    /// The operators' digest.
+    pub digest: Cron,
+    /// Reading the bounce mailbox.
+    pub bounces: Cron,
+}
+
+/// `[fleet]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FleetConfig {
+    /// The customers file, `.csv` or `.toml`.
+    pub customers: PathBuf,
+}
+
+/// `[connector]`
+#[derive(Debug, Clone)]
+pub enum ConnectorConfig {
+    /// The admin tool.
+    Exlook(ExlookConfig),
+}
+
+/// `[connector.exlook]`
+#[derive(Debug, Clone)]
+pub struct ExlookConfig {
+    /// Where administrators log on.
+    pub logon_url: Url,
+    /// The product management site, named in notices.
+    pub portal_url: Url,
+    /// What the screens call things.
+    pub labels: Labels,
+    /// The known texts of [Exchange サーバーの種類]; every other text is `unknown_value`.
+    pub server_types: BTreeMap<ServerType, Vec<String>>,
+    /// The known texts of [Exchange サーバーの認証方式]; every other text is `unknown_value`.
+    pub auth_methods: BTreeMap<AuthMethod, Vec<String>>,
+}
+
+/// `[connector.exlook.labels]`: the screens' labels, should the vendor rename them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labels {
+    /// [ExLookサイト設定]
+    pub tab: String,
+    /// [ExLookサイト名]
+    pub site: String,
+    /// [Exchange設定]
+    pub group: String,
+    /// [Exchange サーバーの種類]
+    pub server_type: String,
+    /// [Exchange サーバーの認証方式]
+    pub auth_method: String,
+    /// [設定内容を保存]: named so that it is never pressed.
+    pub save: String,
+}
+
+/// `[scan]`
+#[derive(Debug, Clone)]
+pub struct ScanConfig {
+    /// Customers at once.
+    pub concurrency: usize,
+    /// To one host.
+    pub requests_per_second: f64,
+    /// One request.
+    pub timeout: Duration,
+    /// One customer, all requests and retries.
+    pub customer_timeout: Duration,
+    /// Tries of one request.
+    pub attempts: u32,
+    /// Bytes of one page after decompression.
+    pub max_page: usize,
+    /// Whether private and loopback addresses may be scanned.
+    pub allow_private_hosts: bool,
+    /// Trusted besides the system's own.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// `[microsoft]`
+#[derive(Debug, Clone)]
+pub struct MicrosoftConfig {
+    /// Ask whether the tenant is federated.
+    pub realm: bool,
+    /// Verify consent.
+    pub consent: Option<ConsentConfig>,
+    /// The token and realm endpoints' host.
+    pub login_url: Url,
+}
+
+/// `microsoft.consent`
+#[derive(Debug, Clone)]
+pub struct ConsentConfig {
+    /// The product's application id.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: SecretSource,
+    /// The roles that must have been granted.
+    pub roles: Vec<String>,
+}
+
+/// `[[campaign]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CampaignConfig {
+    /// Dates, condition, reminders.
+    pub campaign: Campaign,
+    /// The directory with the operator's own wording.
+    pub templates: Option<PathBuf>,
+}
+
+/// `[mail]`
+#[derive(Debug, Clone)]
+pub struct MailConfig {
+    /// The header From.
+    pub from: NamedAddress,
+    /// The envelope's sender; `from`'s address unless set.
+    pub envelope_from: Address,
+    /// Where answers go, if elsewhere.
+    pub reply_to: Option<NamedAddress>,
+    /// How it leaves.
+    pub transport: TransportConfig,
+    /// Whom customers ask.
+    pub support: Support,
+    /// What to do when acceptance was never heard.
+    pub unknown: UnknownPolicy,
+}
+
+/// A display name and an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedAddress {
+    /// The display name; no control characters.
+    pub name: Option<String>,
+    /// The address.
+    pub address: Address,
+}
+
+/// Whom customers ask (`mail.support`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Support {
+    /// The desk's name.
+    pub name: String,
+    /// Its address.
+    pub email: Option<Address>,
+    /// Its telephone number.
+    pub phone: Option<String>,
+}
+
+/// `mail.transport` with its section.
+#[derive(Debug, Clone)]
+pub enum TransportConfig {
+    /// `[mail.smtp]`
+    Smtp(SmtpConfig),
+    /// `[mail.maildir]`: writes files, for trying out.
+    Maildir(PathBuf),
+}
+
+/// `[mail.smtp]`
+#[derive(Debug, Clone)]
+pub struct SmtpConfig {
+    /// The relay's name: also what its certificate must say.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// How the connection is protected.
+    pub tls: SmtpTls,
+    /// How we sign in.
+    pub auth: SmtpAuth,
+    /// Mails per period.
+    pub rate: Rate,
+    /// Connections at once.
+    pub connections: usize,
+    /// One reply; the reply to the end of DATA is waited for 10 minutes at least (RFC 5321 4.5.3.2.6).
+    pub timeout: Duration,
+    /// Trusted besides the system's own.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// `mail.smtp.tls`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SmtpTls {
+    /// STARTTLS, required.
+    Starttls,
+    /// TLS from the first byte.
+    Tls,
+    /// None: loopback only.
+    None,
+}
+
+/// `mail.smtp.auth`
+#[derive(Debug, Clone)]
+pub enum SmtpAuth {
+    /// No sign-in.
+    None,
+    /// User name and password.
+    Password {
+        /// The user name.
+        username: String,
+        /// The password.
+        password: SecretSource,
+    },
+    /// OAuth 2 client credentials.
+    Xoauth2 {
+        /// The mailbox.
+        username: String,
+        /// Where tokens are had.
+        token_url: Url,
+        /// The application's id.
+        client_id: String,
+        /// Its secret.
+        client_secret: SecretSource,
+        /// The scope asked for.
+        scope: String,
+    },
+}
+
+/// So many in a period, written `30/m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// How many; never zero.
+    pub count: u32,
+    /// In which time: a second, a minute, an hour or a day.
+    pub per: Duration,
+}
+
+impl Rate {
+    /// The time between two.
+    #[must_use]
+    pub fn interval(&self) -> Duration {
+        self.per / self.count.max(1)
+    }
+}
+
+/// `[safety]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SafetyConfig {
+    /// First notices in one pass.
+    pub max_new_notices: Share,
+    /// Newly affected customers in one scan that hold all customer mail.
+    pub hold_if_newly_affected: Share,
+    /// The evidence's greatest age when a notice leaves.
+    pub max_age: TimeDelta,
+    /// Scans in a row before a case counts as resolved.
+    pub confirm_resolved: u32,
+    /// Refused logons in a row that stop a scan.
+    pub logon_failures: u32,
+}
+
+/// `[alerts]`
+#[derive(Debug, Clone)]
+pub struct AlertsConfig {
+    /// Who gets them.
+    pub to: Vec<Address>,
+    /// The language of alerts, digest and dashboard.
+    pub language: crate::domain::customer::Language,
+    /// Called beside the mail.
+    pub webhook: Option<Webhook>,
+    /// Called after each good run.
+    pub heartbeat: Option<Url>,
+    /// Scans in a row of one site.
+    pub unreadable_after: u32,
+    /// Share of unreadable sites of one scan.
+    pub scan_failure_rate: Share,
+}
+
+/// `alerts.webhook`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Webhook {
+    /// Where.
+    pub url: Url,
+    /// The body's shape.
+    pub format: WebhookFormat,
+}
+
+/// `alerts.webhook.format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WebhookFormat {
+    /// Our own JSON.
+    Json,
+    /// Slack's.
+    Slack,
+    /// Teams'.
+    Teams,
+}
+
+/// `[web]`
+#[derive(Debug, Clone)]
+pub struct WebConfig {
+    /// Where the dashboard listens.
+    pub listen: std::net::SocketAddr,
+    /// Name -> argon2id hash.
+    pub users: BTreeMap<String, Secret>,
+}
+
+/// Reads and checks a configuration file.
+///
+/// # Errors
+/// All errors of the file at once.
+pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+    validate::load(path)
+}

@@ -1,0 +1,1 @@
+//! The file as written: plain structs with spans, unknown keys refused.
