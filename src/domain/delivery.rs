@@ -6,7 +6,9 @@ use chrono::{NaiveDate, TimeDelta};
 
 use super::Timestamp;
 use super::campaign::CampaignId;
-use super::customer::Address;
+use super::campaign::Standing;
+use super::case::Case;
+use super::customer::{Address, Customer};
 use super::plan::NoticeKind;
 use super::site::CustomerId;
 
@@ -317,4 +319,43 @@ pub struct DeliveryFacts {
     pub deadline: NaiveDate,
     /// Why it was planned.
     pub because: String,
+}
+
+/// Why a queued notice must not leave any more: asked right before it would. `None`: it is still due.
+#[must_use]
+pub fn overtaken(
+    facts: &DeliveryFacts,
+    case: &Case,
+    customer: &Customer,
+    deadline: NaiveDate,
+    today: NaiveDate,
+) -> Option<String> {
+    let kind = facts.key.kind;
+    if !customer.notify {
+        return Some("the customers file says notify = no".to_owned());
+    }
+    if case.round != facts.key.round {
+        return Some(format!("the case is in round {} meanwhile", case.round));
+    }
+    if deadline != facts.deadline {
+        return Some(format!("the deadline moved from {} to {deadline}", facts.deadline));
+    }
+    let stands = match kind.speaks_of() {
+        Standing::Affected => case.any(Standing::Affected),
+        Standing::ConsentMissing => case.any(Standing::ConsentMissing) && !case.any(Standing::Affected),
+        Standing::Clear => !case.any(Standing::ConsentMissing) && !case.any(Standing::Affected),
+    };
+    if !stands {
+        return Some(match kind.speaks_of() {
+            Standing::Affected => "no site is affected any more".to_owned(),
+            Standing::ConsentMissing => "the sites stand otherwise meanwhile".to_owned(),
+            Standing::Clear => "a site is affected or without consent again".to_owned(),
+        });
+    }
+    match kind {
+        NoticeKind::Reminder | NoticeKind::Rescheduled if today >= deadline => {
+            Some(format!("the deadline {deadline} has passed"))
+        }
+        _ => None,
+    }
 }

@@ -1,0 +1,244 @@
+//! The composition root: makes the parts and fits them together. The only room that knows all others.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use sd_notify::NotifyState;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::{Clock, SystemClock};
+use crate::daemon::deliver::{self, Until};
+use crate::daemon::progress::{Progress, Silent};
+use crate::daemon::reload::{self, Live, LoadError};
+use crate::daemon::schedule::{self, Scheduler};
+use crate::daemon::{Context, Snapshot, control, systemd};
+use crate::metrics::Metrics;
+use crate::store::{self, Lead, RunKind};
+use crate::web;
+
+/// The stop after SIGTERM takes no longer: systemd gives 20 s, CONTRACT says 10.
+const STOP_TIMEOUT: Duration = Duration::from_secs(9);
+
+/// How often the files' stamps are looked at; a change counts once it has stood for one look.
+const WATCH: Duration = Duration::from_millis(700);
+
+/// Who this process is, in runs and claims.
+#[must_use]
+pub fn owner() -> String {
+    // Under `ProcSubset=pid` the first is hidden.
+    let read = |path| std::fs::read_to_string(path).ok();
+    let host = read("/proc/sys/kernel/hostname").or_else(|| read("/etc/hostname")).unwrap_or_default();
+    format!("{}:{}", host.trim(), std::process::id())
+}
+
+/// Reads the files and opens the state.
+///
+/// # Errors
+/// What is wrong with the files or the state.
+pub async fn open(config: &Path) -> anyhow::Result<Context> {
+    open_with(reload::load(config)?, Arc::new(SystemClock)).await
+}
+
+/// Opens the state for files that were read already.
+///
+/// # Errors
+/// When the state or the connector cannot be opened.
+pub async fn open_with(snapshot: Snapshot, clock: Arc<dyn Clock>) -> anyhow::Result<Context> {
+    let store = store::open(&snapshot.config.state).await?;
+    let connector = reload::connector(&snapshot.config, Arc::clone(&clock))?;
+    Ok(Context {
+        snapshot: Arc::new(snapshot),
+        store,
+        connector,
+        clock,
+        metrics: Arc::new(Metrics::new()),
+        owner: owner(),
+    })
+}
+
+/// Tells the progress of a scheduled run as the service's status line.
+struct StatusLine;
+
+impl Progress for StatusLine {
+    fn step(&self, counts: &crate::store::RunCounts, sites: &crate::store::SiteCounts) {
+        // A run of 100,000 must not be 100,000 datagrams.
+        if counts.customers > 0 && counts.customers.is_multiple_of(100) {
+            let text = format!("scanning: {} customers, {} affected sites so far", counts.customers, sites.affected);
+            systemd::tell(&[NotifyState::Status(&text)]);
+        }
+    }
+}
+
+/// The daemon: runs until `stop` is cancelled, then ends within ten seconds. `reload` is notified on SIGHUP.
+///
+/// # Errors
+/// When it cannot start: the state is held by another daemon, the listener's port is taken.
+pub async fn run(ctx: Context, stop: CancellationToken, hangup: Arc<Notify>) -> anyhow::Result<()> {
+    let config = &ctx.snapshot.config;
+    if let Lead::HeldBy(holder) = ctx.store.take_lead(&format!("kigen run, {}", ctx.owner)).await? {
+        bail!("another kigen daemon works on this state ({holder}); stop it first, or give this one a state of its own");
+    }
+    let now = ctx.now();
+    let interrupted = ctx.store.interrupt_runs(now).await?;
+    if interrupted > 0 {
+        tracing::warn!("{interrupted} run(s) were cut short when the last daemon ended; they are run again if still due");
+    }
+    if let Some(run) = ctx.store.last_run(RunKind::Scan, true).await?
+        && let Some(at) = run.finished_at
+    {
+        ctx.metrics.scan_was(at);
+    }
+    let listener = TcpListener::bind(config.web.listen)
+        .await
+        .with_context(|| format!("cannot listen on {} (web.listen)", config.web.listen))?;
+    let control_path = control::listen_path(&config.state);
+    let live = Live::new(ctx.clone());
+    let tracker = TaskTracker::new();
+    let wake_mail = Arc::new(Notify::new());
+    let changed = Arc::new(Notify::new());
+
+    let scheduler = Scheduler::new(
+        Arc::clone(&live),
+        Arc::clone(&wake_mail),
+        stop.clone(),
+        tracker.clone(),
+        Arc::new(StatusLine),
+    );
+    let heartbeat = scheduler.heartbeat.subscribe();
+    let (ended_tx, mut ended) = tokio::sync::mpsc::channel::<anyhow::Result<()>>(8);
+    let part = |name: &'static str, future: futures_util::future::BoxFuture<'static, anyhow::Result<()>>| {
+        let ended = ended_tx.clone();
+        tracker.spawn(async move {
+            let result = future.await.with_context(|| format!("the {name} ended"));
+            let _ = ended.send(result).await;
+        });
+    };
+    let reloader = {
+        let (live, changed) = (Arc::clone(&live), Arc::clone(&changed));
+        Arc::new(move || reload_now(&live, &changed))
+    };
+    part("schedule", Box::pin(scheduler.run(Arc::clone(&changed))));
+    part("mail delivery", {
+        let (live, wake, stop) = (Arc::clone(&live), Arc::clone(&wake_mail), stop.clone());
+        Box::pin(async move {
+            deliver::deliver(live, Until::Stopped, true, wake, stop, Arc::new(Silent)).await.map(|_| ())
+        })
+    });
+    part("web listener", {
+        let (live, heartbeat, stop) = (Arc::clone(&live), heartbeat.clone(), stop.clone());
+        Box::pin(async move { Ok(web::serve(listener, live, heartbeat, stop).await?) })
+    });
+    part("control socket", Box::pin(control::serve(control_path, reloader.clone(), stop.clone())));
+    tracker.spawn(watch_files(Arc::clone(&live), hangup, reloader, stop.clone()));
+    tracker.spawn(systemd::watchdog(heartbeat, Arc::clone(&ctx.store), Arc::clone(&ctx.clock), stop.clone()));
+    tracker.close();
+
+    let status = status(&live.context()).await;
+    tracing::info!("kigen {} runs: {status}", env!("CARGO_PKG_VERSION"));
+    systemd::tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
+
+    let failed = tokio::select! {
+        () = stop.cancelled() => None,
+        Some(result) = ended.recv() => result.err(),
+    };
+    systemd::tell(&[NotifyState::Stopping]);
+    stop.cancel();
+    if tokio::time::timeout(STOP_TIMEOUT, tracker.wait()).await.is_err() {
+        tracing::warn!("some work did not end within {} s and is abandoned; what was in flight is settled at the next start", STOP_TIMEOUT.as_secs());
+    }
+    ctx.store.close().await;
+    failed.map_or(Ok(()), Err)
+}
+
+/// One line for `STATUS=` and the log.
+async fn status(ctx: &Context) -> String {
+    let counts = ctx.store.site_counts().await.unwrap_or_default();
+    let zone = ctx.snapshot.config.calendar.zone;
+    let at = |kind| {
+        schedule::next(ctx, kind).map_or_else(|| "never".to_owned(), |at| at.with_timezone(&zone).format("%m-%d %H:%M").to_string())
+    };
+    format!(
+        "{}, {} customers, {} sites affected, {} unreadable; next scan {}, next notices {}",
+        ctx.snapshot.config.mode.as_str(),
+        ctx.snapshot.fleet.members.len(),
+        counts.affected,
+        counts.unreadable,
+        at(RunKind::Scan),
+        at(RunKind::Notices)
+    )
+}
+
+/// Reads the files again; logs and tells how it went.
+fn reload_now(live: &Live, changed: &Notify) -> Result<String, String> {
+    systemd::tell(&[NotifyState::Reloading, NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading)]);
+    let result = match live.reload() {
+        Ok(restart) => {
+            changed.notify_one();
+            let snapshot = live.context().snapshot;
+            let mut text = format!(
+                "files read again: {} customers, {} row(s) with errors",
+                snapshot.fleet.members.len(),
+                snapshot.fleet.quarantined.len()
+            );
+            if !restart.is_empty() {
+                text.push_str(&format!("; needs a restart to take effect: {}", restart.join("; ")));
+            }
+            tracing::info!("{text}");
+            Ok(text)
+        }
+        Err(error) => {
+            let text = describe(&error);
+            tracing::error!("the edited files are not used, the running ones stay:\n{text}");
+            Err(text)
+        }
+    };
+    systemd::tell(&[NotifyState::Ready]);
+    result
+}
+
+/// The errors of files, every one with its place.
+#[must_use]
+pub fn describe(error: &LoadError) -> String {
+    match error {
+        LoadError::Config(errors) => errors.render(false),
+        other => other.to_string(),
+    }
+}
+
+/// Reloads on SIGHUP and when a file was saved. A file counts as saved once it has looked the same for two looks, so
+/// that a half-written one is not read; SIGHUP reads at once.
+async fn watch_files(
+    live: Arc<Live>,
+    hangup: Arc<Notify>,
+    reload: Arc<dyn Fn() -> Result<String, String> + Send + Sync>,
+    stop: CancellationToken,
+) {
+    let look = |live: &Live| reload::stamp(&live.context().snapshot.config);
+    let mut known = look(&live);
+    let mut before = known.clone();
+    loop {
+        let asked = tokio::select! {
+            () = stop.cancelled() => return,
+            () = hangup.notified() => true,
+            () = tokio::time::sleep(WATCH) => false,
+        };
+        let seen = look(&live);
+        let saved = seen != known && seen == before;
+        before = seen.clone();
+        if asked || saved {
+            known = seen;
+            // What is wrong was logged; the running files stay.
+            let _ = reload();
+            // The reloaded configuration may name other files.
+            before = look(&live);
+            if before != known {
+                known.clone_from(&before);
+            }
+        }
+    }
+}

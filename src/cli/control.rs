@@ -1,0 +1,94 @@
+//! `kigen reload`, `pause`, `resume`, `import`, `backup`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+
+use super::{Global, output, who};
+use crate::daemon::control;
+use crate::store::{By, Hold, HoldKind};
+use crate::{app, config, fleet};
+
+#[derive(Debug, Args)]
+pub(super) struct PauseArgs {
+    /// Why: shown to everybody who looks
+    reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ImportArgs {
+    /// The customers file
+    file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BackupArgs {
+    /// The file to write; must not exist
+    file: PathBuf,
+}
+
+/// Needs no secrets and not even a good configuration: the daemon says what it thinks of the files.
+pub(super) async fn reload(global: &Global) -> anyhow::Result<ExitCode> {
+    let state = config::load(&global.config).ok().map(|config| config.state);
+    let path = control::find(state.as_ref());
+    let text = control::ask_reload(&path).await?;
+    output::write(format!("{text}\n").as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn pause(global: &Global, args: &PauseArgs) -> anyhow::Result<ExitCode> {
+    let reason = args.reason.trim();
+    if reason.is_empty() {
+        bail!("say why: kigen pause \"REASON\"");
+    }
+    let ctx = app::open(&global.config).await?;
+    let hold = Hold { kind: HoldKind::Paused, reason: reason.to_owned(), set_by: who(), set_at: ctx.now() };
+    ctx.store.set_hold(&hold).await?;
+    ctx.store.close().await;
+    eprintln!("all customer mail is paused; `kigen resume` starts it again");
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn resume(global: &Global) -> anyhow::Result<ExitCode> {
+    let ctx = app::open(&global.config).await?;
+    let at = ctx.now();
+    let by = By { who: who(), at, day: ctx.snapshot.config.calendar.day(at) };
+    let cleared = ctx.store.clear_holds(&by).await?;
+    ctx.store.close().await;
+    if cleared.is_empty() {
+        eprintln!("nothing was held");
+    }
+    for hold in cleared {
+        eprintln!("released: {} ({}, set by {})", hold.reason, hold.kind.as_str(), hold.set_by);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
+    let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
+    let imported = fleet::import::import(&bytes);
+    for error in &imported.errors {
+        let column = error.column.as_ref().map(|c| format!(", column {c}")).unwrap_or_default();
+        eprintln!("{}:{}{column}: {}", args.file.display(), error.line, error.message);
+    }
+    match imported.csv {
+        Some(csv) if imported.errors.is_empty() => {
+            output::write(csv.as_bytes())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => {
+            eprintln!("{} error(s); nothing was written", imported.errors.len());
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+pub(super) async fn backup(global: &Global, args: &BackupArgs) -> anyhow::Result<ExitCode> {
+    let ctx = app::open(&global.config).await?;
+    ctx.store.backup(&args.file).await?;
+    ctx.store.close().await;
+    eprintln!("state written to {}", args.file.display());
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,277 @@
+//! The commands. Data goes to stdout, everything else to stderr. Exit: 0 done, 1 it failed, 2 usage, 78 bad configuration.
+
+mod check;
+mod control;
+mod demo;
+mod history;
+mod logging;
+mod notify;
+mod outbox;
+pub mod output;
+mod plan;
+mod preview;
+mod progress;
+mod run;
+mod scan;
+mod send_test;
+mod sites;
+mod status;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use tokio_util::sync::CancellationToken;
+
+use crate::app;
+use crate::daemon::reload::LoadError;
+
+/// EX_CONFIG of sysexits.h: the unit does not restart on it.
+const EXIT_CONFIG: u8 = 78;
+
+/// Finds customers whose sites still sign in to Exchange Online with basic authentication, and tells them in time.
+#[derive(Debug, Parser)]
+#[command(name = "kigen", version, about, long_about = None, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+struct Global {
+    /// The configuration file
+    #[arg(short, long, global = true, env = "KIGEN_CONFIG", default_value = "/etc/kigen/config.toml", value_name = "FILE")]
+    config: PathBuf,
+    /// Tell more: -v what is done, -vv how, -vvv everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Tell errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// How log lines look; under systemd `journald` is chosen by itself
+    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
+    log_format: Option<logging::LogFormat>,
+    /// Whether to colour (NO_COLOR is heeded too)
+    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
+    color: Color,
+}
+
+/// Whether to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+impl Global {
+    fn color(&self) -> bool {
+        match self.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => {
+                std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+            }
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon
+    Run,
+    /// Ask the running daemon to read its files again, and wait
+    Reload,
+    /// Show the whole product on this machine's loopback, in a temporary folder, on a virtual clock
+    Demo(demo::DemoArgs),
+    /// Check configuration, customers and templates; say what would be sent next. Sends and connects to nothing
+    Check,
+    /// Scan now
+    Scan(scan::ScanArgs),
+    /// Say who would get which notice when, and why then. Sends nothing
+    Plan(plan::PlanArgs),
+    /// Run one notice pass now: look again, plan, queue, deliver
+    Notify(notify::NotifyArgs),
+    /// Show a notice as it would leave
+    Preview(preview::PreviewArgs),
+    /// Send one test mail through the real transport
+    SendTest(send_test::SendTestArgs),
+    /// Show the fleet at a glance
+    Status(status::StatusArgs),
+    /// List the sites with their newest observation
+    Sites(sites::SitesArgs),
+    /// Tell what was seen, decided, sent and answered for a customer, oldest first
+    History(history::HistoryArgs),
+    /// Show and move the mails in the outbox
+    Outbox(outbox::OutboxArgs),
+    /// Stop all customer mail at once
+    Pause(control::PauseArgs),
+    /// Start customer mail again: clears every hold
+    Resume,
+    /// Check a customers file (UTF-8 or CP932) and write it clean to stdout
+    Import(control::ImportArgs),
+    /// Write a consistent copy of the state while it is in use
+    Backup(control::BackupArgs),
+    /// Print a shell's completions
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// Parses, runs, and turns the result into an exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let daemon = matches!(cli.command, Command::Run);
+    logging::init(&cli.global, daemon);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("kigen: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let color = cli.global.color();
+    let result = runtime.block_on(dispatch(cli));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    match result {
+        Ok(code) => code,
+        Err(error) => explain(&error, color),
+    }
+}
+
+/// Says what went wrong, once, with the whole chain.
+fn explain(error: &anyhow::Error, color: bool) -> ExitCode {
+    if error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+    }) {
+        return ExitCode::SUCCESS; // `kigen sites | head`: the reader had enough.
+    }
+    match error.downcast_ref::<LoadError>() {
+        Some(LoadError::Config(errors)) => {
+            eprint!("{}", errors.render(color));
+            ExitCode::from(EXIT_CONFIG)
+        }
+        Some(other) => {
+            eprintln!("kigen: {}", app::describe(other));
+            ExitCode::from(EXIT_CONFIG)
+        }
+        None => {
+            eprintln!("kigen: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Run => run::run(global).await,
+        Command::Reload => control::reload(global).await,
+        Command::Demo(args) => demo::run(global, &args).await,
+        Command::Check => check::run(global).await,
+        Command::Scan(args) => scan::run(global, &args).await,
+        Command::Plan(args) => plan::run(global, &args).await,
+        Command::Notify(args) => notify::run(global, &args).await,
+        Command::Preview(args) => preview::run(global, &args).await,
+        Command::SendTest(args) => send_test::run(global, &args).await,
+        Command::Status(args) => status::run(global, &args).await,
+        Command::Sites(args) => sites::run(global, &args).await,
+        Command::History(args) => history::run(global, &args).await,
+        Command::Outbox(args) => outbox::run(global, &args).await,
+        Command::Pause(args) => control::pause(global, &args).await,
+        Command::Resume => control::resume(global).await,
+        Command::Import(args) => control::import(&args),
+        Command::Backup(args) => control::backup(global, &args).await,
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "kigen", &mut text);
+            output::write(&text)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man => {
+            let mut text = Vec::new();
+            man(&mut text)?;
+            output::write(&text)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// The manual page: the program, then each command.
+fn man(out: &mut Vec<u8>) -> std::io::Result<()> {
+    let command = Cli::command();
+    let page = clap_mangen::Man::new(command.clone()).manual("kigen manual").section("8");
+    page.render_title(out)?;
+    page.render_name_section(out)?;
+    page.render_synopsis_section(out)?;
+    page.render_description_section(out)?;
+    page.render_options_section(out)?;
+    for sub in command.get_subcommands() {
+        out.extend_from_slice(format!(".SH {}\n", sub.get_name().to_uppercase()).as_bytes());
+        let page = clap_mangen::Man::new(sub.clone());
+        page.render_description_section(out)?;
+        page.render_options_section(out)?;
+    }
+    out.extend_from_slice(
+        b".SH FILES\n/etc/kigen/config.toml, /var/lib/kigen\n.SH EXIT STATUS\n0 done, 1 it failed, 2 usage, 78 the configuration is invalid\n",
+    );
+    Ok(())
+}
+
+/// A token that SIGINT and SIGTERM cancel. A second signal ends the process at once.
+fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let stop = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let token = stop.clone();
+    tokio::spawn(async move {
+        for n in 0.. {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if n > 0 {
+                std::process::exit(130);
+            }
+            token.cancel();
+        }
+    });
+    Ok(stop)
+}
+
+/// The system's name of the person at the keyboard: with sudo the one who called it.
+fn who() -> String {
+    let var = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+    var("SUDO_USER").or_else(|| var("USER")).or_else(|| var("LOGNAME")).unwrap_or_else(|| "unknown".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_manual_names_every_command() {
+        let mut page = Vec::new();
+        man(&mut page).unwrap();
+        let page = String::from_utf8(page).unwrap();
+        for sub in Cli::command().get_subcommands() {
+            assert!(page.contains(&sub.get_name().to_uppercase()), "{}", sub.get_name());
+        }
+    }
+}

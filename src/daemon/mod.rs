@@ -1,0 +1,110 @@
+//! The doers: scan, notice pass, deliveries, and the schedule that starts them. Thin shells around `domain`.
+//!
+//! Each works from a [`Context`]: the files as they were when it began, the store, the connector and the clock. Nothing
+//! here reads a file or a clock by itself.
+
+pub mod control;
+pub mod deliver;
+pub mod look;
+pub mod mailing;
+pub mod notify;
+pub mod progress;
+pub mod reload;
+pub mod scan;
+pub mod schedule;
+pub mod systemd;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::connector::Connector;
+use crate::domain::Timestamp;
+use crate::domain::campaign::{Campaign, CampaignId};
+use crate::domain::customer::Customer;
+use crate::domain::plan::Policy;
+use crate::domain::site::CustomerId;
+use crate::fleet::{Fleet, Member};
+use crate::metrics::Metrics;
+use crate::notice::Templates;
+use crate::store::{Entry, Store};
+
+/// Everything that is read from files, as one consistent whole. A run finishes with the snapshot it started with.
+pub struct Snapshot {
+    /// The configuration.
+    pub config: Config,
+    /// The good rows of the customers file, in its order.
+    pub fleet: Fleet,
+    /// The same customers by id, for the planner.
+    pub customers: BTreeMap<CustomerId, Customer>,
+    /// The notices' templates of each campaign.
+    pub templates: BTreeMap<CampaignId, Templates>,
+    /// Where in `fleet.members` a customer stands.
+    index: BTreeMap<CustomerId, usize>,
+}
+
+impl Snapshot {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(config: Config, fleet: Fleet, templates: BTreeMap<CampaignId, Templates>) -> Self {
+        let customers = fleet.members.iter().map(|m| (m.customer.id.clone(), m.customer.clone())).collect();
+        let index = fleet.members.iter().enumerate().map(|(n, m)| (m.customer.id.clone(), n)).collect();
+        Self { config, fleet, customers, templates, index }
+    }
+
+    /// The campaigns without their files.
+    #[must_use]
+    pub fn campaigns(&self) -> Vec<Campaign> {
+        self.config.campaigns.iter().map(|c| c.campaign.clone()).collect()
+    }
+
+    /// The numbers the planner's rules are made with.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        Policy { confirm_resolved: self.config.safety.confirm_resolved }
+    }
+
+    /// Every customer of the file as the store keeps it, those with a bad row included.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Entry> {
+        let good = self.fleet.members.iter().map(|m| Entry { id: m.customer.id.clone(), name: m.customer.name.clone() });
+        let bad = self.fleet.quarantined.iter().filter_map(|q| {
+            let id = q.id.clone()?;
+            (!self.customers.contains_key(&id)).then(|| Entry { name: q.name.clone().unwrap_or_else(|| id.to_string()), id })
+        });
+        let mut seen = std::collections::BTreeSet::new();
+        good.chain(bad).filter(|e| seen.insert(e.id.clone())).collect()
+    }
+
+    /// One customer with its logon.
+    #[must_use]
+    pub fn member(&self, id: &CustomerId) -> Option<&Member> {
+        self.index.get(id).and_then(|n| self.fleet.members.get(*n))
+    }
+}
+
+/// What a run works with.
+#[derive(Clone)]
+pub struct Context {
+    /// The files.
+    pub snapshot: Arc<Snapshot>,
+    /// The state.
+    pub store: Arc<dyn Store>,
+    /// The eye.
+    pub connector: Arc<dyn Connector>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The numbers for `/metrics`.
+    pub metrics: Arc<Metrics>,
+    /// Who works: `host:pid`.
+    pub owner: String,
+}
+
+impl Context {
+    /// The current instant.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}

@@ -1,0 +1,362 @@
+//! One notice pass: plan the day from the stored cases, look again at those who have a notice coming, and put each mail,
+//! whole, into the outbox. Sending is [`super::deliver`]'s.
+
+use anyhow::Context as _;
+use futures_util::{StreamExt, stream};
+use tokio_util::sync::CancellationToken;
+
+use super::look;
+use super::mailing::{self, Subject};
+use super::progress::Progress;
+use super::scan::RUN_LEASE;
+use super::{Context, Snapshot};
+use crate::config::Mode;
+use crate::domain::Timestamp;
+use crate::domain::calendar::DayOff;
+use crate::domain::campaign::Standing;
+use crate::domain::case::{Case, CaseEvent, CaseState};
+use crate::domain::customer::Customer;
+use crate::domain::delivery::{DeliveryFacts, DeliveryId, Held};
+use crate::domain::guard;
+use crate::domain::plan::{self, Decision, Due, NoticeKind, Planned};
+use crate::store::{
+    Begun, Committed, CustomerState, NewDelivery, PassChange, Run, RunCounts, RunKind, RunOutcome, SiteCounts,
+};
+
+/// What became of one planned notice.
+#[derive(Debug, Clone)]
+pub struct Notified {
+    /// The plan.
+    pub planned: Planned,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// What became of a planned notice.
+#[derive(Debug, Clone)]
+pub enum Fate {
+    /// It is in the outbox and leaves in the next window.
+    Queued(DeliveryId),
+    /// It is in the outbox and waits for a person.
+    Held(DeliveryId, Held),
+    /// `dry-run`: it was rendered and would have been queued.
+    WouldQueue,
+    /// The look right before showed something else: nothing is sent.
+    Overtaken(String),
+    /// None of its sites could be read just now: the next pass tries again.
+    NotFresh(String),
+    /// It was in the outbox already.
+    Duplicate,
+    /// It could not be made: the operators must look.
+    Failed(String),
+}
+
+impl Fate {
+    /// The word in output and metrics.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Queued(_) => "queued",
+            Self::Held(..) => "held",
+            Self::WouldQueue => "would_queue",
+            Self::Overtaken(_) | Self::NotFresh(_) | Self::Duplicate => "dropped",
+            Self::Failed(_) => "not_made",
+        }
+    }
+}
+
+/// How a pass went.
+#[derive(Debug, Clone, Default)]
+pub struct PassReport {
+    /// Every planned notice, most urgent first.
+    pub notices: Vec<Notified>,
+    /// Cases resolved without a word.
+    pub resolved_silently: u64,
+    /// Why nothing was sent at all: no business day.
+    pub day_off: Option<DayOff>,
+    /// It was cancelled before its end.
+    pub interrupted: bool,
+}
+
+impl PassReport {
+    /// The run's numbers.
+    #[must_use]
+    pub fn counts(&self) -> RunCounts {
+        let count = |wanted: fn(&Fate) -> bool| self.notices.iter().filter(|n| wanted(&n.fate)).count() as u64;
+        RunCounts {
+            customers: self.notices.len() as u64,
+            queued: count(|f| matches!(f, Fate::Queued(_))),
+            held: count(|f| matches!(f, Fate::Held(..))),
+            ..RunCounts::default()
+        }
+    }
+}
+
+/// What became of the wish to pass.
+pub enum Passed {
+    /// It ran.
+    Ran(PassReport),
+    /// This schedule time was passed already.
+    AlreadyDone,
+    /// Another pass is running.
+    Running(Box<Run>),
+}
+
+/// Runs one pass for the schedule's time `due_at`, or by command.
+///
+/// # Errors
+/// When the store fails; what was queued stays queued.
+pub async fn pass(
+    ctx: &Context,
+    due_at: Option<Timestamp>,
+    stop: &CancellationToken,
+    progress: &dyn Progress,
+) -> anyhow::Result<Passed> {
+    let now = ctx.now();
+    ctx.store.sync_customers(&ctx.snapshot.entries(), now).await.context("cannot take note of the customers file")?;
+    let run = match ctx.store.begin_run(RunKind::Notices, due_at, &ctx.owner, now, now + RUN_LEASE).await? {
+        Begun::Started(run) => run,
+        Begun::AlreadyDone => return Ok(Passed::AlreadyDone),
+        Begun::Running(run) => return Ok(Passed::Running(run)),
+    };
+    let mut report = PassReport::default();
+    let result = Pass { ctx, snapshot: &ctx.snapshot, run, firsts: 0 }.run(&mut report, stop, progress).await;
+    let (outcome, detail) = match &result {
+        Err(error) => (RunOutcome::Failed, Some(format!("{error:#}"))),
+        Ok(()) if report.interrupted => (RunOutcome::Interrupted, Some("stopped before its end".to_owned())),
+        Ok(()) => (RunOutcome::Done, report.day_off.map(|off| format!("no business day: {off}"))),
+    };
+    let finished = ctx.store.finish_run(run, outcome, report.counts(), detail.as_deref(), ctx.now()).await;
+    result?;
+    finished?;
+    Ok(Passed::Ran(report))
+}
+
+struct Pass<'a> {
+    ctx: &'a Context,
+    snapshot: &'a Snapshot,
+    run: crate::store::RunId,
+    /// First notices queued so far, for the cap.
+    firsts: usize,
+}
+
+/// A notice that was looked at again and decided again.
+struct Ready {
+    state: CustomerState,
+    case: Case,
+    due: Due,
+    message: crate::store::Message,
+}
+
+impl Pass<'_> {
+    async fn run(
+        mut self,
+        report: &mut PassReport,
+        stop: &CancellationToken,
+        progress: &dyn Progress,
+    ) -> anyhow::Result<()> {
+        let snapshot = self.snapshot;
+        let calendar = &snapshot.config.calendar;
+        let day = calendar.day(self.ctx.now());
+        if let Some(off) = calendar.day_off(day) {
+            report.day_off = Some(off);
+            return Ok(());
+        }
+        let cases = self.ctx.store.open_cases().await.context("cannot read the open cases")?;
+        let campaigns = snapshot.campaigns();
+        let plan = plan::plan(&cases, &snapshot.customers, &campaigns, calendar, snapshot.policy(), day);
+        for (customer, campaign, why) in &plan.nothing {
+            tracing::debug!(%customer, %campaign, "no notice: {why}");
+        }
+        report.resolved_silently = self.resolve_silently(&plan.resolved_silently).await?;
+
+        progress.total(plan.planned.len() as u64);
+        let ctx = self.ctx;
+        let mut made = stream::iter(plan.planned)
+            .map(|planned| async move {
+                if stop.is_cancelled() {
+                    return (planned, None);
+                }
+                let ready = prepare(ctx, &planned).await;
+                (planned, Some(ready))
+            })
+            .buffered(snapshot.config.scan.concurrency);
+        while let Some((planned, ready)) = made.next().await {
+            let fate = match ready {
+                None => {
+                    report.interrupted = true;
+                    continue;
+                }
+                Some(Err(error)) => Fate::Failed(format!("{error:#}")),
+                Some(Ok(Err(fate))) => fate,
+                Some(Ok(Ok(ready))) => self.queue(ready).await?,
+            };
+            log(&planned, &fate);
+            self.ctx.metrics.notice(planned.due.kind, fate.word());
+            report.notices.push(Notified { planned, fate });
+            progress.step(&report.counts(), &SiteCounts::default());
+            let now = self.ctx.now();
+            self.ctx.store.extend_run(self.run, report.counts(), now + RUN_LEASE).await?;
+        }
+        Ok(())
+    }
+
+    async fn resolve_silently(
+        &self,
+        cases: &[(crate::domain::site::CustomerId, crate::domain::campaign::CampaignId)],
+    ) -> anyhow::Result<u64> {
+        let mut done = 0;
+        let at = self.ctx.now();
+        for (customer, campaign) in cases {
+            let Some(state) = self.ctx.store.customer_states(std::slice::from_ref(customer)).await?.pop() else {
+                continue;
+            };
+            let Some(mut case) = state.cases.iter().find(|c| c.campaign == *campaign).cloned() else { continue };
+            if !case.confirmed_clear(self.snapshot.policy().confirm_resolved) {
+                continue;
+            }
+            case.state = CaseState::Resolved { at };
+            let events = vec![CaseEvent::Resolved { silently: true }];
+            let change =
+                PassChange { customer: customer.clone(), version: state.version, case, events, delivery: None, at };
+            done += u64::from(matches!(self.ctx.store.commit_pass(&change).await?, Committed::Done(_)));
+        }
+        Ok(done)
+    }
+
+    /// Puts a notice into the outbox, held if a rule says so.
+    async fn queue(&mut self, ready: Ready) -> anyhow::Result<Fate> {
+        let held = self.held(ready.due.kind).await?;
+        if self.snapshot.config.mode == Mode::DryRun {
+            return Ok(Fate::WouldQueue);
+        }
+        let Ready { state, mut case, due, message } = ready;
+        let at = self.ctx.now();
+        let Some(customer) = self.snapshot.customers.get(&case.customer) else {
+            return Ok(Fate::Overtaken("the customer is not in the customers file".to_owned()));
+        };
+        let facts = DeliveryFacts {
+            key: mailing::key(&case, &due),
+            milestone: due.milestone.map(|m| m.to_string()),
+            day: self.snapshot.config.calendar.day(at),
+            deadline: due.deadline,
+            because: due.because.clone(),
+        };
+        let mut events = Vec::new();
+        if due.kind == NoticeKind::Resolved {
+            case.state = CaseState::Resolved { at };
+            events.push(CaseEvent::Resolved { silently: false });
+        }
+        let delivery = NewDelivery {
+            priority: priority(&due, facts.day),
+            facts,
+            held,
+            recipients: mailing::recipients(customer),
+            message,
+        };
+        let change = PassChange {
+            customer: case.customer.clone(),
+            version: state.version,
+            case,
+            events,
+            delivery: Some(delivery),
+            at,
+        };
+        Ok(match self.ctx.store.commit_pass(&change).await.context("cannot put the notice into the outbox")? {
+            Committed::Done(Some(id)) => {
+                if due.kind == NoticeKind::First && held.is_none() {
+                    self.firsts += 1;
+                }
+                held.map_or(Fate::Queued(id), |held| Fate::Held(id, held))
+            }
+            Committed::Done(None) => Fate::Failed("the store gave the delivery no number".to_owned()),
+            Committed::Stale => Fate::Overtaken("the customer was changed by somebody else just now".to_owned()),
+            Committed::Duplicate => Fate::Duplicate,
+        })
+    }
+
+    async fn held(&self, kind: NoticeKind) -> anyhow::Result<Option<Held>> {
+        if !self.ctx.store.holds().await?.is_empty() {
+            return Ok(Some(Held::Hold));
+        }
+        if self.snapshot.config.mode == Mode::Review {
+            return Ok(Some(Held::Review));
+        }
+        let allowed =
+            guard::new_notices_allowed(self.snapshot.config.safety.max_new_notices, self.snapshot.customers.len());
+        Ok((kind == NoticeKind::First && self.firsts >= allowed).then_some(Held::Cap))
+    }
+}
+
+/// Looks again where the evidence is too old, decides again, and renders the whole mail.
+async fn prepare(ctx: &Context, planned: &Planned) -> anyhow::Result<Result<Ready, Fate>> {
+    let snapshot = &ctx.snapshot;
+    let Some(member) = snapshot.member(&planned.customer) else {
+        return Ok(Err(Fate::Overtaken("the customer is not in the customers file".to_owned())));
+    };
+    let id = std::slice::from_ref(&planned.customer);
+    let Some(mut state) = ctx.store.customer_states(id).await?.pop() else {
+        return Ok(Err(Fate::Overtaken("the customer is not in the store".to_owned())));
+    };
+    let of_campaign = |state: &CustomerState| state.cases.iter().find(|c| c.campaign == planned.campaign).cloned();
+    let stale = |case: &Case| !mailing::is_fresh(case, planned.due.kind, mailing::not_before(ctx));
+    if of_campaign(&state).is_some_and(|case| stale(&case)) {
+        match look::check(ctx, member).await? {
+            Some(fresh) => state = fresh,
+            None => return Ok(Err(Fate::Overtaken("the customer is not in the store".to_owned()))),
+        }
+    }
+    let Some(case) = of_campaign(&state) else {
+        return Ok(Err(Fate::Overtaken("the case is gone".to_owned())));
+    };
+    let due = match decide_again(ctx, &case, &member.customer)? {
+        Ok(due) => due,
+        Err(why) => return Ok(Err(Fate::Overtaken(why))),
+    };
+    let sites = mailing::sites(&case, due.kind, mailing::not_before(ctx));
+    if sites.is_empty() && due.kind.speaks_of() != Standing::Clear {
+        let why = "none of its sites could be read just now; the next pass tries again".to_owned();
+        return Ok(Err(Fate::NotFresh(why)));
+    }
+    let thread = ctx.store.thread(&mailing::key(&case, &due)).await?;
+    let subject = Subject { snapshot, customer: &member.customer, case: &case, due: &due, sites };
+    let message = mailing::compose(&subject, thread, ctx.now())?;
+    Ok(Ok(Ready { state, case, due, message }))
+}
+
+fn decide_again(ctx: &Context, case: &Case, customer: &Customer) -> anyhow::Result<Result<Due, String>> {
+    let snapshot = &ctx.snapshot;
+    let calendar = &snapshot.config.calendar;
+    let campaign = mailing::campaign(snapshot, &case.campaign)?;
+    let day = calendar.day(ctx.now());
+    Ok(match plan::decide(case, customer, campaign, calendar, snapshot.policy(), day) {
+        Decision::Tell(due) => Ok(due),
+        Decision::Nothing(why) => Err(why),
+        Decision::ResolveSilently => Err("no site is affected any more".to_owned()),
+    })
+}
+
+/// The smaller, the sooner: first what a customer must act on, then the nearest deadline.
+fn priority(due: &Due, day: chrono::NaiveDate) -> i64 {
+    let class = match due.kind.speaks_of() {
+        Standing::Affected => 0,
+        Standing::ConsentMissing => 1,
+        Standing::Clear => 2,
+    };
+    class * 1_000_000 + (due.deadline - day).num_days().clamp(-400_000, 400_000)
+}
+
+fn log(planned: &Planned, fate: &Fate) {
+    let (customer, kind) = (&planned.customer, planned.due.kind);
+    match fate {
+        Fate::Queued(id) => tracing::info!(%customer, %kind, delivery = %id, "notice queued: {}", planned.due.because),
+        Fate::Held(id, held) => {
+            tracing::warn!(%customer, %kind, delivery = %id, "notice held ({}): {}", held.as_str(), planned.due.because);
+        }
+        Fate::WouldQueue => tracing::info!(%customer, %kind, "dry-run, not queued: {}", planned.due.because),
+        Fate::Overtaken(why) => tracing::info!(%customer, %kind, "notice overtaken: {why}"),
+        Fate::NotFresh(why) => tracing::warn!(%customer, %kind, "notice not sent: {why}"),
+        Fate::Duplicate => tracing::info!(%customer, %kind, "notice is in the outbox already"),
+        Fate::Failed(why) => tracing::error!(%customer, %kind, "notice could not be made: {why}"),
+    }
+}

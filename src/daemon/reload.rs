@@ -1,0 +1,150 @@
+//! The files as one snapshot, and how a running daemon takes a new one: everything that can fail is done first, then it is
+//! swapped. A bad edit changes nothing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
+
+use super::{Context, Snapshot};
+use crate::clock::Clock;
+use crate::config::{self, Config, ConfigErrors, ConnectorConfig};
+use crate::connector::Connector;
+use crate::connector::exlook::Exlook;
+use crate::fleet::{self, FleetError};
+use crate::notice::{TemplateError, Templates};
+
+/// Why the files cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// The customers file as a whole; errors of single rows only quarantine them.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    /// The operator's templates.
+    #[error("{} template error(s): {}", .0.len(), .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Templates(Vec<TemplateError>),
+    /// The connector cannot be made (a CA file that cannot be read).
+    #[error("cannot set up the connector: {0}")]
+    Connector(String),
+}
+
+/// Reads configuration, customers and templates, and renders every template once.
+///
+/// # Errors
+/// The first of the three that cannot be used, with all of its errors.
+pub fn load(path: &Path) -> Result<Snapshot, LoadError> {
+    let config = config::load(path)?;
+    let fleet = fleet::load(&config.fleet.customers)?;
+    let templates = load_templates(&config)?;
+    Ok(Snapshot::new(config, fleet, templates))
+}
+
+/// The templates of every campaign, compiled and rendered once with sample data.
+///
+/// # Errors
+/// Every template error.
+pub fn load_templates(
+    config: &Config,
+) -> Result<BTreeMap<crate::domain::campaign::CampaignId, Templates>, LoadError> {
+    let mut all = BTreeMap::new();
+    let mut errors = Vec::new();
+    for campaign in &config.campaigns {
+        match Templates::load(campaign.templates.as_deref()) {
+            Ok(templates) => {
+                errors.extend(templates.check());
+                all.insert(campaign.campaign.id.clone(), templates);
+            }
+            Err(found) => errors.extend(found),
+        }
+    }
+    if errors.is_empty() { Ok(all) } else { Err(LoadError::Templates(errors)) }
+}
+
+/// The connector that the configuration asks for.
+///
+/// # Errors
+/// When it cannot be set up.
+pub fn connector(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn Connector>, LoadError> {
+    let ConnectorConfig::Exlook(exlook) = &config.connector;
+    let made = Exlook::new(exlook, &config.scan, clock).map_err(|error| LoadError::Connector(error.to_string()))?;
+    Ok(Arc::new(made))
+}
+
+/// What runs now. A run takes a [`Context`] and keeps it to its end; the next one may get another.
+pub struct Live {
+    current: RwLock<Context>,
+}
+
+impl Live {
+    /// Starts with this one.
+    #[must_use]
+    pub fn new(context: Context) -> Arc<Self> {
+        Arc::new(Self { current: RwLock::new(context) })
+    }
+
+    /// What a run that begins now works with.
+    #[must_use]
+    pub fn context(&self) -> Context {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads the files again and takes them if they are good. Returns the keys whose change needs a restart.
+    ///
+    /// # Errors
+    /// What is wrong with the files; then nothing changed.
+    pub fn reload(&self) -> Result<Vec<&'static str>, LoadError> {
+        let before = self.context();
+        let result = self.try_reload(&before);
+        before.metrics.reloaded(result.is_ok());
+        result
+    }
+
+    fn try_reload(&self, before: &Context) -> Result<Vec<&'static str>, LoadError> {
+        let snapshot = load(&before.snapshot.config.path)?;
+        let connector = connector(&snapshot.config, Arc::clone(&before.clock))?;
+        let restart = needs_restart(&before.snapshot.config, &snapshot.config);
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        current.snapshot = Arc::new(snapshot);
+        current.connector = connector;
+        Ok(restart)
+    }
+}
+
+fn needs_restart(before: &Config, after: &Config) -> Vec<&'static str> {
+    let mut keys = Vec::new();
+    if before.state != after.state {
+        keys.push("state");
+    }
+    if before.web.listen != after.web.listen {
+        keys.push("web.listen");
+    }
+    if format!("{:?}", before.mail.transport) != format!("{:?}", after.mail.transport) {
+        keys.push("mail.transport, mail.smtp, mail.maildir");
+    }
+    keys
+}
+
+/// What a file looked like: enough to see that it was saved again.
+pub type Stamp = Vec<(PathBuf, Option<(u64, SystemTime, u64)>)>;
+
+/// The stamps of every file that a snapshot was read from.
+#[must_use]
+pub fn stamp(config: &Config) -> Stamp {
+    use std::os::unix::fs::MetadataExt;
+    let mut files = vec![config.path.clone(), config.fleet.customers.clone()];
+    for campaign in &config.campaigns {
+        let Some(dir) = &campaign.templates else { continue };
+        files.push(dir.clone());
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        files.extend(entries.map(|e| e.path()).take(1000));
+    }
+    files.sort();
+    let look = |path: PathBuf| {
+        let seen = std::fs::metadata(&path).ok().and_then(|m| Some((m.len(), m.modified().ok()?, m.ino())));
+        (path, seen)
+    };
+    files.into_iter().map(look).collect()
+}

@@ -1,0 +1,312 @@
+//! When runs are due. The truth is computed from the stored runs, the cron expressions and the clock; tokio-cron-scheduler
+//! only says "look now", so that a lost, late or double tick does no harm.
+//!
+//! A schedule time that passed while the daemon was down is run once, at the next start. Runs of one kind never overlap,
+//! and of one look at the schedules a scan goes before a notice pass: the pass then works with today's truth.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use chrono::TimeDelta;
+use tokio::sync::{Notify, mpsc};
+use tokio_cron_scheduler::{Job, JobScheduler};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::progress::Progress;
+use super::reload::Live;
+use super::scan::{ScanRequest, Scanned};
+use super::{Context, notify, scan};
+use crate::config::{Cron, ScheduleConfig};
+use crate::domain::Timestamp;
+use crate::store::{Result, RunKind};
+
+/// The kinds that this version runs, in the order in which those due at the same look are run.
+pub const KINDS: [RunKind; 2] = [RunKind::Scan, RunKind::Notices];
+
+/// How often the schedules are looked at without a tick.
+const RECONCILE: Duration = Duration::from_secs(30);
+
+/// How long a run that failed is left alone.
+const FAILED_WAIT: TimeDelta = TimeDelta::minutes(5);
+
+/// The expression of a kind.
+#[must_use]
+pub fn cron(schedule: &ScheduleConfig, kind: RunKind) -> &Cron {
+    match kind {
+        RunKind::Scan => &schedule.scan,
+        RunKind::Notices => &schedule.notices,
+        RunKind::Digest => &schedule.digest,
+        RunKind::Bounces => &schedule.bounces,
+    }
+}
+
+/// The schedule time that is due for a kind now, if one is.
+///
+/// `last`: the newest schedule time that was run; `since`: from when on this expression counts (a changed one, or the
+/// first start, makes nothing due that lies before it). Many missed times are one run, for the latest of them.
+#[must_use]
+pub fn due(latest: Option<Timestamp>, last: Option<Timestamp>, since: Timestamp) -> Option<Timestamp> {
+    latest.filter(|at| *at > since && last.is_none_or(|last| *at > last))
+}
+
+/// From when on a kind's expression counts: remembered with the expression, and begun anew when it changes.
+async fn since(ctx: &Context, kind: RunKind, expression: &str, now: Timestamp) -> Result<Timestamp> {
+    let key = format!("schedule.{}", kind.as_str());
+    let known = ctx.store.memo(&key).await?;
+    let remembered = known.as_deref().and_then(|text| text.split_once(' ')).and_then(|(millis, known)| {
+        (known == expression).then(|| Timestamp::from_timestamp_millis(millis.parse().ok()?)).flatten()
+    });
+    match remembered {
+        // A clock that was set back must not make a schedule wait for the old time to come again.
+        Some(since) if since <= now => Ok(since),
+        _ => {
+            ctx.store.set_memo(&key, &format!("{} {expression}", now.timestamp_millis())).await?;
+            Ok(now)
+        }
+    }
+}
+
+/// What is due now, in the order to run it.
+async fn due_now(ctx: &Context) -> Result<Vec<(RunKind, Timestamp)>> {
+    let now = ctx.now();
+    let config = &ctx.snapshot.config;
+    let mut all = Vec::new();
+    for kind in KINDS {
+        let cron = cron(&config.schedule, kind);
+        let since = since(ctx, kind, &format!("{} {}", cron.as_str(), config.calendar.zone), now).await?;
+        let last = ctx.store.last_scheduled(kind).await?.and_then(|run| run.due_at);
+        // A run "in the future" is one from before the clock was set back; it says nothing.
+        let last = last.filter(|at| *at <= now);
+        if let Some(at) = due(cron.last_until(now, config.calendar.zone), last, since) {
+            all.push((kind, at));
+        }
+    }
+    Ok(all)
+}
+
+/// When a kind runs next.
+#[must_use]
+pub fn next(ctx: &Context, kind: RunKind) -> Option<Timestamp> {
+    let config = &ctx.snapshot.config;
+    cron(&config.schedule, kind).next_after(ctx.now(), config.calendar.zone)
+}
+
+/// What the schedule shares with the watchdog and the runs.
+pub struct Scheduler {
+    live: Arc<Live>,
+    wake_mail: Arc<Notify>,
+    stop: CancellationToken,
+    tracker: TaskTracker,
+    progress: Arc<dyn Progress>,
+    /// Beats once a look at the schedules: the watchdog's proof of life.
+    pub heartbeat: Arc<tokio::sync::watch::Sender<Timestamp>>,
+}
+
+impl Scheduler {
+    /// Runs what is due, until told to stop. `wake_mail` is woken when a pass put something into the outbox.
+    #[must_use]
+    pub fn new(
+        live: Arc<Live>,
+        wake_mail: Arc<Notify>,
+        stop: CancellationToken,
+        tracker: TaskTracker,
+        progress: Arc<dyn Progress>,
+    ) -> Self {
+        let now = live.context().now();
+        Self { live, wake_mail, stop, tracker, progress, heartbeat: Arc::new(tokio::sync::watch::Sender::new(now)) }
+    }
+
+    /// The loop: on every tick, on `changed` (a reload), and every 30 seconds.
+    ///
+    /// # Errors
+    /// When the store fails at the first look; later failures are logged and the next look is the retry.
+    pub async fn run(self, changed: Arc<Notify>) -> anyhow::Result<()> {
+        let (tick, mut ticks) = mpsc::channel(16);
+        let mut ticker = Ticker::start(tick).await;
+        ticker.register(&self.live.context()).await;
+        let mut failed = BTreeMap::new();
+        let busy = Arc::new(tokio::sync::Mutex::new(std::collections::BTreeSet::new()));
+        due_now(&self.live.context()).await.context("cannot look at the schedules")?;
+        loop {
+            self.reconcile(&mut failed, &busy).await;
+            self.heartbeat.send_replace(self.live.context().now());
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                _ = ticks.recv() => {}
+                () = changed.notified() => ticker.register(&self.live.context()).await,
+                () = tokio::time::sleep(RECONCILE) => {}
+            }
+        }
+        ticker.stop().await;
+        Ok(())
+    }
+
+    async fn reconcile(
+        &self,
+        failed: &mut BTreeMap<(RunKind, Timestamp), Timestamp>,
+        busy: &Arc<tokio::sync::Mutex<std::collections::BTreeSet<RunKind>>>,
+    ) {
+        let ctx = self.live.context();
+        let now = ctx.now();
+        let due = match due_now(&ctx).await {
+            Ok(due) => due,
+            Err(error) => {
+                tracing::error!("cannot look at the schedules: {:#}", anyhow::Error::from(error));
+                return;
+            }
+        };
+        failed.retain(|_, at| now - *at < FAILED_WAIT && *at <= now);
+        let mut taken = busy.lock().await;
+        let batch: Vec<_> =
+            due.into_iter().filter(|(kind, at)| !taken.contains(kind) && !failed.contains_key(&(*kind, *at))).collect();
+        for (kind, at) in &batch {
+            taken.insert(*kind);
+            // Believed failed until it says otherwise: a panic must not become a loop.
+            failed.insert((*kind, *at), now);
+        }
+        drop(taken);
+        if batch.is_empty() {
+            return;
+        }
+        let (stop, wake, progress, busy) =
+            (self.stop.clone(), Arc::clone(&self.wake_mail), Arc::clone(&self.progress), Arc::clone(busy));
+        self.tracker.spawn(async move {
+            for (kind, at) in batch {
+                if !stop.is_cancelled() {
+                    run(&ctx, kind, at, &stop, progress.as_ref()).await;
+                    wake.notify_waiters();
+                }
+                busy.lock().await.remove(&kind);
+            }
+        });
+    }
+}
+
+/// One scheduled run, to its end; what goes wrong is logged here, once.
+async fn run(ctx: &Context, kind: RunKind, at: Timestamp, stop: &CancellationToken, progress: &dyn Progress) {
+    tracing::info!(kind = kind.as_str(), "run due at {at} begins");
+    let result = match kind {
+        RunKind::Scan => {
+            let request = ScanRequest { due_at: Some(at), ..ScanRequest::default() };
+            scan::scan(ctx, &request, stop, progress, |_| {}).await.map(scanned)
+        }
+        RunKind::Notices => notify::pass(ctx, Some(at), stop, progress).await.map(passed),
+        RunKind::Digest | RunKind::Bounces => Ok("not in this version".to_owned()),
+    };
+    match result {
+        Ok(text) => tracing::info!(kind = kind.as_str(), "run due at {at}: {text}"),
+        Err(error) => tracing::error!(kind = kind.as_str(), "run due at {at} failed: {error:#}"),
+    }
+}
+
+fn scanned(scanned: Scanned) -> String {
+    match scanned {
+        Scanned::Ran(report) => {
+            let (c, s) = (report.counts, report.sites);
+            format!(
+                "{} customers, {} sites: {} affected, {} switched, {} consent_missing, {} not_exchange_online, \
+                 {} unreadable{}",
+                c.customers,
+                c.sites,
+                s.affected,
+                s.switched,
+                s.consent_missing,
+                s.not_exchange_online,
+                s.unreadable,
+                if report.interrupted { "; stopped before its end" } else { "" },
+            )
+        }
+        Scanned::AlreadyDone => "done already".to_owned(),
+        Scanned::Running(run) => format!("another scan runs since {} ({})", run.started_at, run.owner),
+    }
+}
+
+fn passed(passed: notify::Passed) -> String {
+    match passed {
+        notify::Passed::Ran(report) => {
+            let counts = report.counts();
+            match report.day_off {
+                Some(off) => format!("nothing is sent today: {off}"),
+                None => format!("{} planned, {} queued, {} held", report.notices.len(), counts.queued, counts.held),
+            }
+        }
+        notify::Passed::AlreadyDone => "done already".to_owned(),
+        notify::Passed::Running(run) => format!("another pass runs since {} ({})", run.started_at, run.owner),
+    }
+}
+
+/// tokio-cron-scheduler as a mere ticker: its jobs only knock. One scheduler for the life of the process; on a change of
+/// expression or zone the job is added anew and the old one removed (0.15 leaks when schedulers are replaced).
+struct Ticker {
+    scheduler: Option<JobScheduler>,
+    jobs: BTreeMap<RunKind, (String, uuid::Uuid)>,
+    tick: mpsc::Sender<()>,
+}
+
+/// No call into the scheduler may hang the daemon: without ticks the 30-second look carries on.
+const TICKER_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Ticker {
+    async fn start(tick: mpsc::Sender<()>) -> Self {
+        let started = tokio::time::timeout(TICKER_TIMEOUT, async {
+            let scheduler = JobScheduler::new_with_channel_size(1024).await?;
+            scheduler.start().await?;
+            Ok::<_, tokio_cron_scheduler::JobSchedulerError>(scheduler)
+        });
+        let scheduler = match started.await {
+            Ok(Ok(scheduler)) => Some(scheduler),
+            Ok(Err(error)) => {
+                tracing::error!("the ticker did not start, schedules are looked at every 30 s: {error}");
+                None
+            }
+            Err(_) => {
+                tracing::error!("the ticker did not start in time, schedules are looked at every 30 s");
+                None
+            }
+        };
+        Self { scheduler, jobs: BTreeMap::new(), tick }
+    }
+
+    async fn register(&mut self, ctx: &Context) {
+        let Some(scheduler) = &self.scheduler else { return };
+        let config = &ctx.snapshot.config;
+        let zone = config.calendar.zone;
+        for kind in KINDS {
+            let expression = cron(&config.schedule, kind).six_fields();
+            let wanted = format!("{expression} {zone}");
+            if self.jobs.get(&kind).is_some_and(|(known, _)| *known == wanted) {
+                continue;
+            }
+            let tick = self.tick.clone();
+            let job = Job::new_async_tz(expression.as_str(), zone, move |_, _| {
+                let tick = tick.clone();
+                Box::pin(async move {
+                    // A full channel means that a look is due anyway.
+                    let _ = tick.try_send(());
+                })
+            });
+            let added = match job {
+                Ok(job) => tokio::time::timeout(TICKER_TIMEOUT, scheduler.add(job)).await,
+                Err(error) => Ok(Err(error)),
+            };
+            match added {
+                Ok(Ok(id)) => {
+                    if let Some((_, old)) = self.jobs.insert(kind, (wanted, id)) {
+                        let _ = tokio::time::timeout(TICKER_TIMEOUT, scheduler.remove(&old)).await;
+                    }
+                }
+                Ok(Err(error)) => tracing::error!(kind = kind.as_str(), "no ticks, looked at every 30 s: {error}"),
+                Err(_) => tracing::error!(kind = kind.as_str(), "no ticks, looked at every 30 s: the ticker hangs"),
+            }
+        }
+    }
+
+    async fn stop(mut self) {
+        if let Some(mut scheduler) = self.scheduler.take() {
+            let _ = tokio::time::timeout(TICKER_TIMEOUT, scheduler.shutdown()).await;
+        }
+    }
+}
