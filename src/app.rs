@@ -80,7 +80,7 @@ impl Progress for StatusLine {
 /// When it cannot start: the state is held by another daemon, the listener's port is taken.
 pub async fn run(ctx: Context, stop: CancellationToken, hangup: Arc<Notify>) -> anyhow::Result<()> {
     let config = &ctx.snapshot.config;
-    if let Lead::HeldBy(holder) = ctx.store.take_lead(&format!("kigen run, {}", ctx.owner)).await? {
+    if let Lead::HeldBy(holder) = ctx.store.take_lead("kigen run", ctx.now()).await? {
         bail!("another kigen daemon works on this state ({holder}); stop it first, or give this one a state of its own");
     }
     let now = ctx.now();

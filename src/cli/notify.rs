@@ -68,7 +68,7 @@ async fn deliver_now(ctx: &Context, stop: &CancellationToken) -> anyhow::Result<
     if ctx.snapshot.config.mode == Mode::DryRun {
         return Ok(Delivered::default());
     }
-    if let Lead::HeldBy(holder) = ctx.store.take_lead(&format!("kigen notify, {}", ctx.owner)).await? {
+    if let Lead::HeldBy(holder) = ctx.store.take_lead("kigen notify", ctx.now()).await? {
         eprintln!("the running daemon delivers ({holder})");
         return Ok(Delivered::default());
     }

@@ -1,0 +1,92 @@
+//! `kigen demo`: the whole product on loopback, in a temporary folder, on a virtual clock.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+
+use super::output::{self, new_table};
+use super::{Global, stop_on_signal};
+use crate::demo::replay::{DayLine, FIRST_DAY, Replay, ReplayOptions, Summary};
+
+#[derive(Debug, Args)]
+pub(super) struct DemoArgs {
+    /// Simulated customers
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=9999))]
+    customers: u32,
+    /// Days to replay
+    #[arg(long, value_name = "D", default_value_t = 82, value_parser = clap::value_parser!(u32).range(1..=400))]
+    days: u32,
+    /// Do not serve the dashboard afterwards
+    #[arg(long)]
+    no_web: bool,
+}
+
+pub(super) async fn run(_global: &Global, args: &DemoArgs) -> anyhow::Result<ExitCode> {
+    let stop = stop_on_signal()?;
+    let dir = tempfile::Builder::new().prefix("kigen-demo-").tempdir().context("cannot make a temporary folder")?.keep();
+    let customers = usize::try_from(args.customers)?;
+    let options = ReplayOptions { customers, days: args.days, dir: dir.clone() };
+    eprintln!(
+        "A simulated admin tool, mail server and {customers} customers on loopback; {} days from {FIRST_DAY}, deadline 2022-10-01.",
+        args.days
+    );
+    let started = Instant::now();
+    let mut replay = Replay::start(options).await?;
+    replay.run(&stop, |line| eprintln!("{}", day_line(line))).await?;
+    let summary = replay.finish().await?;
+    output::write(format!("{}\n", table(&summary)).as_bytes())?;
+    tell(&dir, started);
+    let wrong = summary.misread + summary.misdirected + summary.repeated + usize::try_from(summary.saves)?;
+    if wrong > 0 {
+        bail!("the demo broke a promise: see the table");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn day_line(line: &DayLine) -> String {
+    let mut text = format!(
+        "{} {}  {:>4} days left  {:>4} sites affected  {:>4} mails",
+        line.day,
+        line.day.format("%a"),
+        line.days_left,
+        line.affected,
+        line.mails
+    );
+    if line.approved > 0 {
+        text.push_str(&format!("  ({} held ones approved by the operator)", line.approved));
+    }
+    if line.changed > 0 {
+        text.push_str(&format!("  {} sites changed in the evening", line.changed));
+    }
+    text
+}
+
+fn table(s: &Summary) -> String {
+    let mut table = new_table();
+    table.set_header(["", "customers"]);
+    let mut row = |what: &str, n: String| {
+        table.add_row([what.to_owned(), n]);
+    };
+    row("in the fleet", s.customers.to_string());
+    row("affected at the first scan", s.affected_at_start.to_string());
+    row("  of these, told", s.told.to_string());
+    row("switched since", s.switched.to_string());
+    row("switched back at least once", s.relapsed.to_string());
+    row("still affected", s.still_affected.to_string());
+    row("  of these, never told (notify = no)", s.untold.to_string());
+    row("with a site that cannot be read", s.unreadable.to_string());
+    let mails: Vec<String> = s.mails.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
+    row("mails sent", mails.join(", "));
+    row("settings misread / mails misdirected / repeated / buttons pressed", format!("{} / {} / {} / {}", s.misread, s.misdirected, s.repeated, s.saves));
+    table.to_string()
+}
+
+fn tell(dir: &Path, started: Instant) {
+    let dir = dir.display();
+    eprintln!("Replayed in {:.0} s. It all stays in {dir}:", started.elapsed().as_secs_f64());
+    eprintln!("  mails/        every mail as it was received (.eml)");
+    eprintln!("  kigen.db      the state; try `kigen -c {dir}/config.toml status`, `sites`, `outbox list`, `history C0001`");
+}
