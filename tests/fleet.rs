@@ -1,11 +1,14 @@
 //! The customers file: what is read, what is quarantined and with which words, what makes the whole file unusable.
 
+#![allow(clippy::unwrap_used, reason = "the helpers here belong to the tests")]
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use kigen::domain::customer::{Address, Language};
-use kigen::fleet::{Fleet, FleetError, Password, RowError, import, load};
+use kigen::fleet::{Fleet, FleetError, Member, Password, RowError, import, load};
 use kigen::secret::SecretSource;
+use proptest::prelude::*;
 
 const HEADER: &str = "customer_id,name,email,contact_name,cc,fallback_email,phone,language,account,password,logon_url,\
                       tenant_domain,feature_phone,smartphone,opted_out,notify,sites,note";
@@ -551,4 +554,48 @@ fn import_drops_nothing_silently() {
     );
     check("id,会社名,メール,スマホ\nC1,a,a@example.jp,たぶん\n", &["line 2, smartphone: is neither `yes` nor `no`"]);
     check("", &["line 1: the file is empty; its first line must name the columns"]);
+}
+
+#[test]
+fn ten_thousand_customers() {
+    let mut text = "customer_id,name,email\n".to_owned();
+    for n in 0..10_000 {
+        text.push_str(&format!("C{n:05},株式会社{n},c{n}@example.jp\n"));
+    }
+    assert_eq!(csv(&text).by_id().len(), 10_000);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// One stray character anywhere below the header costs at most the row it stands in, and no name meets another's address.
+    #[test]
+    fn a_stray_character_costs_one_row(at in 0_usize..120, stray in prop::sample::select(vec![b'"', b',', b'\n', b'\r', 0xFF, 0x83])) {
+        let header = "customer_id,name,email,note\n";
+        let rows: String = (1..=5).map(|n| format!("C{n},会社{n},c{n}@example.jp,\"a, b\"\n")).collect();
+        let before = csv(format!("{header}{rows}"));
+        prop_assert_eq!(before.members.len(), 5);
+        let mut bytes = format!("{header}{rows}").into_bytes();
+        let at = header.len() + at.min(rows.len());
+        bytes.insert(at, stray);
+        let after = csv(&bytes);
+        prop_assert!(after.members.len() >= 4, "{:?}", errors(&after));
+        prop_assert!(after.members.len() == 5 || !after.quarantined.is_empty());
+        for member in &after.members {
+            let same = |m: &Member| m.customer.name == member.customer.name && m.customer.email == member.customer.email;
+            prop_assert!(before.members.iter().any(same), "{member:?}");
+        }
+    }
+
+    /// Nothing that is written into the file makes it panic.
+    #[test]
+    fn any_bytes(rows in prop::collection::vec(any::<u8>(), 0..200), text in "[a-z\\[\\]=\"\n, あ;]{0,200}") {
+        let mut bytes = b"customer_id,name,email\n".to_vec();
+        bytes.extend_from_slice(&rows);
+        let _ = load(&file("customers.csv", &bytes).path);
+        let _ = load(&file("customers.csv", &rows).path);
+        let _ = load(&file("customers.toml", text.as_bytes()).path);
+        let _ = import(&bytes);
+        let _ = import(text.as_bytes());
+    }
 }

@@ -29,9 +29,6 @@ pub(super) enum Column {
 }
 
 impl Column {
-    /// How many there are.
-    pub const COUNT: usize = Self::ALL.len();
-
     /// Every column, in the contract's order.
     pub const ALL: [Self; 20] = [
         Self::CustomerId,

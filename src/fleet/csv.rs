@@ -224,7 +224,7 @@ pub(super) fn rows(bytes: &[u8], charset: Charset) -> Result<Vec<Row>, Vec<RowEr
     let mut records = Records::new(bytes);
     let header = header_names(&mut records, charset)?;
     let columns = columns(&header)?;
-    Ok(records.filter(|r| !r.is_blank()).map(|r| r.into_row(&columns, charset)).collect())
+    bounded(records)?.into_iter().map(|r| Ok(r.into_row(&columns, charset))).collect()
 }
 
 /// The header's cells, trimmed, each with its line.
@@ -251,6 +251,19 @@ pub(super) fn header_names(records: &mut Records, charset: Charset) -> Result<Ve
         }
     }
     Ok(names)
+}
+
+/// The records that hold something, if they are not too many for the memory.
+pub(super) fn bounded(records: Records) -> Result<Vec<Record>, Vec<RowError>> {
+    let mut rows = Vec::new();
+    for record in records.filter(|r| !r.is_blank()) {
+        if rows.len() == super::MAX_CUSTOMERS {
+            let message = format!("the file has more than {} rows", super::MAX_CUSTOMERS);
+            return Err(vec![RowError { line: record.line, column: None, message }]);
+        }
+        rows.push(record);
+    }
+    Ok(rows)
 }
 
 fn columns(header: &[(u64, String)]) -> Result<Vec<Option<Column>>, Vec<RowError>> {

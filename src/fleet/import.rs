@@ -10,14 +10,15 @@ use unicode_normalization::UnicodeNormalization;
 use super::RowError;
 use super::charset;
 use super::column::{Column, did_you_mean};
-use super::csv::{Record, Records, header_names, missing};
-use super::row::{self, Row};
+use super::csv::{Record, Records, bounded, header_names, missing};
+use super::member;
+use super::row::Row;
 
 /// What became of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Imported {
     /// The clean file: UTF-8, LF, every column in the contract's order; `None` if there are errors. It may hold passwords, so
-    /// only its owner may read it.
+    /// only its owner may read it. A relative `password_file` stays as written: relative to where the clean file goes.
     pub csv: Option<String>,
     /// Everything that is wrong, with lines of the file as given.
     pub errors: Vec<RowError>,
@@ -31,7 +32,7 @@ pub fn import(bytes: &[u8]) -> Imported {
             rows.iter_mut().for_each(clean);
             let csv = write(&rows);
             let mut errors: Vec<RowError> =
-                row::read(rows, Path::new("")).quarantined.into_iter().flat_map(|q| q.errors).collect();
+                member::read(rows, Path::new("")).quarantined.into_iter().flat_map(|q| q.errors).collect();
             errors.sort_by_key(|e| e.line);
             Imported { csv: errors.is_empty().then_some(csv), errors }
         }
@@ -47,7 +48,7 @@ fn rows(bytes: &[u8]) -> Result<Vec<Row>, Vec<RowError>> {
     let (charset, bytes) = charset::detect(bytes).map_err(|why| whole(why.to_string()))?;
     let mut records = Records::new(bytes);
     let header = header_names(&mut records, charset)?;
-    let records: Vec<Record> = records.filter(|r| !r.is_blank()).collect();
+    let records = bounded(records)?;
     let columns = columns(&header, &records)?;
     Ok(records.into_iter().map(|r| r.into_row(&columns, charset)).collect())
 }
@@ -81,16 +82,22 @@ fn columns(header: &[(u64, String)], records: &[Record]) -> Result<Vec<Option<Co
     if errors.is_empty() { Ok(columns) } else { Err(errors) }
 }
 
+fn edit(row: &mut Row, column: Column, change: impl FnOnce(&str) -> String) {
+    if let Some(text) = row.text_mut(column) {
+        *text = change(text);
+    }
+}
+
 /// Brings a row's cells into the form [`load`](super::load) asks for. Names and passwords stay as they are.
 fn clean(row: &mut Row) {
     for column in Column::ALL {
         match column {
-            Column::CustomerId | Column::Account | Column::LogonUrl | Column::TenantDomain => row.edit(column, narrow),
-            Column::Email | Column::Cc | Column::FallbackEmail => row.edit(column, addresses),
-            Column::Phone => row.edit(column, phone),
-            Column::Language => row.edit(column, language),
-            Column::FeaturePhone | Column::Smartphone | Column::OptedOut | Column::Notify => row.edit(column, yes_no),
-            Column::Sites => row.edit(column, |text| joined(text.split([';', '；', '\r', '\n']))),
+            Column::CustomerId | Column::Account | Column::LogonUrl | Column::TenantDomain => edit(row, column, narrow),
+            Column::Email | Column::Cc | Column::FallbackEmail => edit(row, column, addresses),
+            Column::Phone => edit(row, column, phone),
+            Column::Language => edit(row, column, language),
+            Column::FeaturePhone | Column::Smartphone | Column::OptedOut | Column::Notify => edit(row, column, yes_no),
+            Column::Sites => edit(row, column, |text| joined(text.split([';', '；', '\r', '\n']))),
             Column::Name
             | Column::ContactName
             | Column::Password

@@ -7,6 +7,7 @@ mod charset;
 mod column;
 mod csv;
 mod import;
+mod member;
 mod row;
 mod toml;
 
@@ -25,6 +26,9 @@ pub use import::{Imported, import};
 
 /// The largest customers file, in bytes: the whole of it is read into memory.
 pub const MAX_FILE: u64 = 256 * 1024 * 1024;
+
+/// The most customers of one file.
+pub const MAX_CUSTOMERS: usize = 1_000_000;
 
 /// A customer with what is needed to log on.
 #[derive(Debug, Clone)]
@@ -147,7 +151,7 @@ pub fn load(path: &Path) -> Result<Fleet, FleetError> {
     if rows.iter().any(row::Row::holds_a_password) {
         refuse_exposed(path).map_err(FleetError::Exposed)?;
     }
-    Ok(row::read(rows, path.parent().unwrap_or(Path::new(""))))
+    Ok(member::read(rows, path.parent().unwrap_or(Path::new(""))))
 }
 
 /// How the file is written.
@@ -170,8 +174,12 @@ impl Kind {
 fn read(path: &Path) -> Result<Vec<u8>, FleetError> {
     let failed = |source| FleetError::Read { path: path.to_owned(), source };
     // Asked first: to open a pipe would wait for whoever writes into it.
-    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+    let meta = std::fs::metadata(path).map_err(failed)?;
+    if !meta.is_file() {
         return Err(FleetError::NotAFile(path.to_owned()));
+    }
+    if meta.len() > MAX_FILE {
+        return Err(FleetError::TooLarge(path.to_owned()));
     }
     let mut bytes = Vec::new();
     std::fs::File::open(path).map_err(failed)?.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;

@@ -49,6 +49,9 @@ pub(super) fn rows(text: &str) -> Result<Vec<Row>, Vec<RowError>> {
     };
     let line = lines.place(customers.span().start).0;
     match customers.get_ref() {
+        DeValue::Array(customers) if customers.len() > super::MAX_CUSTOMERS => {
+            Err(vec![whole(line, format!("the file has more than {} customers", super::MAX_CUSTOMERS))])
+        }
         DeValue::Array(customers) => Ok(customers.iter().map(|c| row(c, &lines)).collect()),
         _ => {
             Err(vec![whole(line, "`customer` is not a list of tables; write [[customer]] in two brackets".to_owned())])
