@@ -2,7 +2,7 @@
 //!
 //! The only place where a civil date becomes an instant or an instant a civil date.
 
-use chrono::{Datelike, NaiveDate, NaiveTime, TimeDelta, TimeZone, Weekday};
+use chrono::{Datelike, NaiveDate, NaiveTime, TimeDelta, TimeZone, Timelike, Weekday};
 use chrono_tz::Tz;
 
 use super::{Timestamp, holidays};
@@ -141,28 +141,45 @@ impl Calendar {
     }
 
     /// The first instant not before `at` at which customers' mail may leave; `None` if there is none within two years.
+    /// [`is_open`](Self::is_open) holds at it.
     #[must_use]
     pub fn opens_at(&self, at: Timestamp) -> Option<Timestamp> {
         if self.is_open(at) {
             return Some(at);
         }
         let today = self.day(at);
-        let first = self.business_day_from(today)?;
-        let opening = self.instant(first, self.opens);
-        if opening >= at {
-            return Some(opening);
+        (0..SEARCH_DAYS)
+            .map(|n| today + TimeDelta::days(n))
+            .filter(|day| self.is_business_day(*day))
+            .find_map(|day| self.opens_on(day, at))
+    }
+
+    /// The first instant of `day` not before `at` inside the window. A change of the clocks can swallow a whole window or
+    /// open it twice, so those days are looked through by the minute.
+    fn opens_on(&self, day: NaiveDate, at: Timestamp) -> Option<Timestamp> {
+        let midnight = self.instant(day, NaiveTime::MIN);
+        let next = self.instant(day + TimeDelta::days(1), NaiveTime::MIN);
+        if next - midnight == TimeDelta::days(1) {
+            let opening = self.instant(day, self.opens);
+            return (opening >= at && self.is_open(opening)).then_some(opening);
         }
-        let next = self.business_day_from(first + TimeDelta::days(1))?;
-        Some(self.instant(next, self.opens))
+        std::iter::successors(Some(midnight), |t| Some(*t + TimeDelta::minutes(1)))
+            .take_while(|t| *t < next)
+            .find(|t| *t >= at && self.is_open(*t))
     }
 
     /// The instant of a civil date and time. In the gap of a change to summer time the first instant after it; of two, the earlier.
     #[must_use]
     pub fn instant(&self, day: NaiveDate, time: NaiveTime) -> Timestamp {
         let local = day.and_time(time);
-        // No zone has a gap longer than a day (Samoa skipped one in 2011), so a quarter-hour search over two days ends.
-        (0..200)
-            .find_map(|quarter| self.zone.from_local_datetime(&(local + TimeDelta::minutes(15 * quarter))).earliest())
+        let minute = local - TimeDelta::seconds(i64::from(time.second()));
+        // Clocks change on whole minutes. No gap is longer than a day (Samoa skipped one in 2011), so two days are enough.
+        std::iter::once(local)
+            .chain((1..2 * 24 * 60).map(|n| minute + TimeDelta::minutes(n)))
+            .find_map(|local| self.zone.from_local_datetime(&local).earliest())
             .map_or_else(|| local.and_utc(), |at| at.to_utc())
     }
 }
+
+#[cfg(test)]
+mod tests;
