@@ -383,7 +383,7 @@ proptest::proptest! {
     fn no_file_makes_it_panic(cut in 0usize..8000, length in 0usize..40, put in "[ -~\n\"=あ\\[\\]]{0,12}") {
         let at = |n: usize| (0..=n.min(EXAMPLE.len())).rev().find(|n| EXAMPLE.is_char_boundary(*n)).unwrap();
         let text = format!("{}{put}{}", &EXAMPLE[..at(cut)], &EXAMPLE[at(cut + length)..]);
-        if let Err(errors) = load(&uncommented(&text)) {
+        if let Err(errors) = load(uncommented(&text)) {
             proptest::prop_assert!(!errors.0.is_empty());
             proptest::prop_assert!(errors.render(true).contains("error:"));
         }

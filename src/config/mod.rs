@@ -133,26 +133,26 @@ pub struct ExlookConfig {
     pub portal_url: Url,
     /// What the screens call things.
     pub labels: Labels,
-    /// The known texts of [Exchange サーバーの種類]; every other text is `unknown_value`.
+    /// The known texts of `Exchange サーバーの種類`; every other text is `unknown_value`.
     pub server_types: BTreeMap<ServerType, Vec<String>>,
-    /// The known texts of [Exchange サーバーの認証方式]; every other text is `unknown_value`.
+    /// The known texts of `Exchange サーバーの認証方式`; every other text is `unknown_value`.
     pub auth_methods: BTreeMap<AuthMethod, Vec<String>>,
 }
 
 /// `[connector.exlook.labels]`: the screens' labels, should the vendor rename them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Labels {
-    /// [ExLookサイト設定]
+    /// `ExLookサイト設定`
     pub tab: String,
-    /// [ExLookサイト名]
+    /// `ExLookサイト名`
     pub site: String,
-    /// [Exchange設定]
+    /// `Exchange設定`
     pub group: String,
-    /// [Exchange サーバーの種類]
+    /// `Exchange サーバーの種類`
     pub server_type: String,
-    /// [Exchange サーバーの認証方式]
+    /// `Exchange サーバーの認証方式`
     pub auth_method: String,
-    /// [設定内容を保存]: named so that it is never pressed.
+    /// `設定内容を保存`: named so that it is never pressed.
     pub save: String,
 }
 

@@ -341,7 +341,7 @@ pub(super) fn url(value: &DeValue<'_>) -> Read<Url> {
     Ok(url)
 }
 
-/// Like [`url`], but https unless it leads to this machine: secrets go there.
+/// Like [`url()`], but https unless it leads to this machine: secrets go there.
 pub(super) fn secure_url(value: &DeValue<'_>) -> Read<Url> {
     let url = url(value)?;
     if is_secure(&url) { Ok(url) } else { Err(Bad::new("secrets would travel in the clear").hint("use https://")) }
