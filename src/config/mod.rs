@@ -1,13 +1,16 @@
 //! The configuration: one TOML file that an operator reads top to bottom, parsed into types that cannot be wrong.
 //!
-//! Two phases: TOML text -> [`raw`] (as written, with spans) -> [`Config`] (valid by type). Every error of both phases is
-//! reported at once, each with its place and a hint. Each room receives its own section, never the whole.
+//! Two phases: TOML text -> a tree of values with their places -> [`Config`] (valid by type), each key read once by
+//! `sections`. Every error of both phases is reported at once, each with its place and a hint. Secrets are not read here,
+//! so that a check needs none. Each room receives its own section, never the whole.
 
 mod cron;
-mod defaults;
+mod dates;
 mod diagnose;
-mod raw;
+mod section;
+mod sections;
 mod validate;
+mod values;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,6 +29,7 @@ use crate::secret::{Secret, SecretSource};
 
 pub use cron::Cron;
 pub use diagnose::{ConfigErrors, Problem};
+pub use section::KnownKey;
 
 /// Everything the file says, with the defaults filled in.
 #[derive(Debug, Clone)]
@@ -129,26 +133,26 @@ pub struct ExlookConfig {
     pub portal_url: Url,
     /// What the screens call things.
     pub labels: Labels,
-    /// The known texts of [Exchange サーバーの種類]; every other text is `unknown_value`.
+    /// The known texts of `Exchange サーバーの種類`; every other text is `unknown_value`.
     pub server_types: BTreeMap<ServerType, Vec<String>>,
-    /// The known texts of [Exchange サーバーの認証方式]; every other text is `unknown_value`.
+    /// The known texts of `Exchange サーバーの認証方式`; every other text is `unknown_value`.
     pub auth_methods: BTreeMap<AuthMethod, Vec<String>>,
 }
 
 /// `[connector.exlook.labels]`: the screens' labels, should the vendor rename them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Labels {
-    /// [ExLookサイト設定]
+    /// `ExLookサイト設定`
     pub tab: String,
-    /// [ExLookサイト名]
+    /// `ExLookサイト名`
     pub site: String,
-    /// [Exchange設定]
+    /// `Exchange設定`
     pub group: String,
-    /// [Exchange サーバーの種類]
+    /// `Exchange サーバーの種類`
     pub server_type: String,
-    /// [Exchange サーバーの認証方式]
+    /// `Exchange サーバーの認証方式`
     pub auth_method: String,
-    /// [設定内容を保存]: named so that it is never pressed.
+    /// `設定内容を保存`: named so that it is never pressed.
     pub save: String,
 }
 
@@ -243,6 +247,7 @@ pub struct Support {
 
 /// `mail.transport` with its section.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is one in the process")]
 pub enum TransportConfig {
     /// `[mail.smtp]`
     Smtp(SmtpConfig),
@@ -393,4 +398,10 @@ pub struct WebConfig {
 /// All errors of the file at once.
 pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
     validate::load(path)
+}
+
+/// Every key of the file, with its default: what `config.toml.example` must show.
+#[must_use]
+pub fn known_keys() -> Vec<KnownKey> {
+    validate::known_keys()
 }

@@ -1,1 +1,0 @@
-//! The file as written: plain structs with spans, unknown keys refused.

@@ -1,0 +1,61 @@
+//! `[safety]`, `[alerts]` and `[web]`: what stops a mistake, and what the operators see.
+
+use std::collections::BTreeMap;
+
+use crate::config::section::Section;
+use crate::config::{AlertsConfig, Mode, SafetyConfig, WebConfig, Webhook, WebhookFormat, values};
+use crate::domain::customer::Language;
+
+pub(in crate::config) fn safety(s: &mut Section<'_, '_>) -> SafetyConfig {
+    s.section("safety", |s| SafetyConfig {
+        max_new_notices: s.or("max_new_notices", "5%", values::share),
+        hold_if_newly_affected: s.or("hold_if_newly_affected", "20%", values::share),
+        max_age: s.or("max_age", "15m", values::time_delta),
+        confirm_resolved: s.or("confirm_resolved", 2, values::count(1..=100)),
+        logon_failures: s.or("logon_failures", 10, values::count(1..=1_000_000)),
+    })
+}
+
+pub(in crate::config) fn alerts(s: &mut Section<'_, '_>, mode: Mode) -> AlertsConfig {
+    s.section("alerts", |s| {
+        let to = s.list("to", &[], values::address);
+        if to.is_empty() && mode != Mode::DryRun && s.sound(&["to"]) {
+            let message = format!("must be set: `mode` is \"{}\"", mode.as_str());
+            s.problem(
+                "to",
+                message,
+                "such as to = [\"ops@example.jp\"] below [alerts]: someone must hear when mail is held",
+            );
+        }
+        AlertsConfig {
+            to,
+            language: s.or("language", "ja", values::choice([Language::Ja, Language::En].map(|l| (l.as_str(), l)))),
+            webhook: s.section("webhook", webhook),
+            heartbeat: s.opt("heartbeat", values::url),
+            unreadable_after: s.or("unreadable_after", 2, values::count(1..=1000)),
+            scan_failure_rate: s.or("scan_failure_rate", "10%", values::share),
+        }
+    })
+}
+
+fn webhook(s: &mut Section<'_, '_>) -> Option<Webhook> {
+    let formats = [("json", WebhookFormat::Json), ("slack", WebhookFormat::Slack), ("teams", WebhookFormat::Teams)];
+    let url = s.opt("url", values::url);
+    let format = s.or("format", "json", values::choice(formats));
+    if s.is_there() && !s.has("url") {
+        s.problem("url", "must be set", "such as webhook = { url = \"https://…\", format = \"slack\" }");
+    }
+    Some(Webhook { url: url?, format })
+}
+
+pub(in crate::config) fn web(s: &mut Section<'_, '_>) -> WebConfig {
+    s.section("web", |s| {
+        let listen = s.or("listen", "127.0.0.1:8620", values::listen);
+        s.not_yet("users", "signing in to the dashboard");
+        if !listen.ip().is_loopback() && !s.has("users") {
+            let hint = "listen on 127.0.0.1 and put a proxy that asks for a password in front";
+            s.problem("listen", "anything but loopback needs [web.users], and that is not in this version yet", hint);
+        }
+        WebConfig { listen, users: BTreeMap::new() }
+    })
+}
