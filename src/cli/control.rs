@@ -68,7 +68,7 @@ pub(super) async fn resume(global: &Global) -> anyhow::Result<ExitCode> {
 
 pub(super) fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
-    let imported = fleet::import::import(&bytes);
+    let imported = fleet::import(&bytes);
     for error in &imported.errors {
         let column = error.column.as_ref().map(|c| format!(", column {c}")).unwrap_or_default();
         eprintln!("{}:{}{column}: {}", args.file.display(), error.line, error.message);

@@ -95,7 +95,7 @@ impl Listing {
 #[must_use]
 pub fn new_table() -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
     if !std::io::stdout().is_terminal() {
         // In a pipe there is no width to keep to.
         table.set_content_arrangement(ContentArrangement::Disabled);

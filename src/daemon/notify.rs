@@ -2,7 +2,8 @@
 //! whole, into the outbox. Sending is [`super::deliver`]'s.
 
 use anyhow::Context as _;
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesOrdered;
 use tokio_util::sync::CancellationToken;
 
 use super::look;
@@ -171,17 +172,14 @@ impl Pass<'_> {
         report.resolved_silently = self.resolve_silently(&plan.resolved_silently).await?;
 
         progress.total(plan.planned.len() as u64);
-        let ctx = self.ctx;
-        let mut made = stream::iter(plan.planned)
-            .map(|planned| async move {
-                if stop.is_cancelled() {
-                    return (planned, None);
-                }
-                let ready = prepare(ctx, &planned).await;
-                (planned, Some(ready))
-            })
-            .buffered(snapshot.config.scan.concurrency);
-        while let Some((planned, ready)) = made.next().await {
+        let mut waiting = plan.planned.into_iter();
+        let mut preparing = FuturesOrdered::new();
+        loop {
+            while preparing.len() < snapshot.config.scan.concurrency.max(1) {
+                let Some(planned) = waiting.next() else { break };
+                preparing.push_back(prepare_unless_stopped(self.ctx, planned, stop));
+            }
+            let Some((planned, ready)) = preparing.next().await else { break };
             let fate = match ready {
                 None => {
                     report.interrupted = true;
@@ -286,6 +284,18 @@ impl Pass<'_> {
             guard::new_notices_allowed(self.snapshot.config.safety.max_new_notices, self.snapshot.customers.len());
         Ok((kind == NoticeKind::First && self.firsts >= allowed).then_some(Held::Cap))
     }
+}
+
+async fn prepare_unless_stopped(
+    ctx: &Context,
+    planned: Planned,
+    stop: &CancellationToken,
+) -> (Planned, Option<anyhow::Result<Result<Ready, Fate>>>) {
+    if stop.is_cancelled() {
+        return (planned, None);
+    }
+    let ready = prepare(ctx, &planned).await;
+    (planned, Some(ready))
 }
 
 /// Looks again where the evidence is too old, decides again, and renders the whole mail.

@@ -3,11 +3,12 @@
 //! Memory does not grow with the fleet beyond the customers file itself: states are loaded in chunks, looks are written as
 //! they come. A cancelled scan leaves what it wrote and is marked `interrupted`; its schedule time is then run again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use anyhow::Context as _;
 use chrono::TimeDelta;
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 
 use super::look::{self, Logon, Looked};
@@ -174,31 +175,24 @@ impl<'a> Scan<'a> {
         self.progress.total((members.len() + bad.len()) as u64);
 
         self.quarantined(&bad, each).await?;
-        let ctx = self.ctx.clone();
-        let no_save = self.request.no_save;
+        let (ctx, no_save) = (self.ctx, self.request.no_save);
+        let concurrency = self.snapshot.config.scan.concurrency.max(1);
         let halt = CancellationToken::new();
-        let looks = stream::iter(members.chunks(CHUNK))
-            .then(|chunk| states(&ctx, chunk, no_save))
-            .flat_map(|chunk| match chunk {
-                Ok(chunk) => stream::iter(chunk).map(Ok).boxed(),
-                Err(error) => stream::iter([Err(error)]).boxed(),
-            })
-            .map(|item| {
-                let (ctx, halt, stop) = (&ctx, &halt, stop);
-                async move {
-                    let (member, state) = item?;
-                    if halt.is_cancelled() || stop.is_cancelled() {
-                        return Ok((member, state, None));
-                    }
-                    let looked = look::look(ctx, member, &state).await;
-                    anyhow::Ok((member, state, Some(looked)))
-                }
-            })
-            .buffer_unordered(self.snapshot.config.scan.concurrency);
-        let mut looks = std::pin::pin!(looks);
+        let mut chunks = members.chunks(CHUNK);
+        let mut waiting: VecDeque<(&Member, CustomerState)> = VecDeque::new();
+        let mut looking = FuturesUnordered::new();
         let mut pending = Vec::new();
-        while let Some(item) = looks.next().await {
-            let (member, state, looked) = item?;
+        loop {
+            while looking.len() < concurrency {
+                if waiting.is_empty() {
+                    let Some(chunk) = chunks.next() else { break };
+                    waiting = states(ctx, chunk, no_save).await?;
+                    continue;
+                }
+                let Some((member, state)) = waiting.pop_front() else { break };
+                looking.push(look_unless_stopped(ctx, member, state, &halt, stop));
+            }
+            let Some((member, state, looked)) = looking.next().await else { break };
             if looked.is_none() && stop.is_cancelled() {
                 self.report.interrupted = true;
                 continue;
@@ -359,12 +353,31 @@ impl<'a> Scan<'a> {
     }
 }
 
+/// One look, or none where the scan is told to stop or a guard stopped it.
+async fn look_unless_stopped<'m>(
+    ctx: &Context,
+    member: &'m Member,
+    state: CustomerState,
+    halt: &CancellationToken,
+    stop: &CancellationToken,
+) -> (&'m Member, CustomerState, Option<Looked>) {
+    if halt.is_cancelled() || stop.is_cancelled() {
+        return (member, state, None);
+    }
+    let looked = tokio::select! {
+        // A look writes nothing, so it may be dropped half-way.
+        () = stop.cancelled() => None,
+        looked = look::look(ctx, member, &state) => Some(looked),
+    };
+    (member, state, looked)
+}
+
 /// The customers of a chunk with their states; unknown to the store (`--no-save` before the first scan) is a blank state.
 async fn states<'m>(
     ctx: &Context,
     chunk: &[&'m Member],
     no_save: bool,
-) -> anyhow::Result<Vec<(&'m Member, CustomerState)>> {
+) -> anyhow::Result<VecDeque<(&'m Member, CustomerState)>> {
     let ids: Vec<CustomerId> = chunk.iter().map(|m| m.customer.id.clone()).collect();
     let mut known: std::collections::BTreeMap<CustomerId, CustomerState> =
         ctx.store.customer_states(&ids).await?.into_iter().map(|s| (s.id.clone(), s)).collect();
