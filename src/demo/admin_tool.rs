@@ -8,6 +8,7 @@
 mod answer;
 mod fault;
 mod form;
+mod issued;
 mod pages;
 mod session;
 pub mod text;
@@ -33,7 +34,7 @@ use url::Url;
 
 use answer::Answer;
 pub use fault::Fault;
-pub use form::Breach;
+pub use issued::Breach;
 pub use variant::{Charset, Controls, Hidden, Lettering, LogOff, SiteList, Tabs, Variant};
 pub use world::{
     Counters, Expected, LogonButton, LogonLook, Logons, SharedWorld, Violation, World, WorldCustomer, WorldSite,

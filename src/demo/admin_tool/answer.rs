@@ -1,6 +1,7 @@
 //! What the tool answers to a request: a function of the world and the request, without IO.
 
-use super::form::{self, Breach, Checked, Does, Form, Issued, Place};
+use super::form::Form;
+use super::issued::{self, Breach, Checked, Does, Issued, Place};
 use super::session::Session;
 use super::variant::{Charset, Variant};
 use super::world::World;
@@ -154,11 +155,11 @@ struct PostBack {
 
 /// Reads what came back on a page of the visitor's own session and notes what is wrong with it; the error is the page to show.
 fn post_back(world: &mut World, request: &Request, charset: Charset) -> Result<PostBack, Response> {
-    let posted = form::parse_posted(&request.body, charset.encoding());
+    let posted = issued::parse_posted(&request.body, charset.encoding());
     let session = cookie(request, SESSION).and_then(|id| world.sessions.get(id));
     let customer = session.and_then(|session| world.customers.get(session.customer?));
     let account = customer.map(|customer| customer.account.clone());
-    let view_state = form::value(&posted, "__VIEWSTATE");
+    let view_state = issued::value(&posted, "__VIEWSTATE");
     let issued = session.and_then(|session| view_state.and_then(|state| session.issued(state)));
     let (place, checked) = match issued {
         Some(issued) => (issued.place, issued.check(&posted)),
@@ -197,8 +198,8 @@ fn log_on(world: &mut World, request: &Request) -> Answer {
     if !checked.logs_on {
         return Answer::Whole(logon_page(world, request, None));
     }
-    let account = form::value(&posted, pages::ACCOUNT).unwrap_or_default();
-    let password = form::value(&posted, pages::PASSWORD).unwrap_or_default();
+    let account = issued::value(&posted, pages::ACCOUNT).unwrap_or_default();
+    let password = issued::value(&posted, pages::PASSWORD).unwrap_or_default();
     let Some(at) = world.customers.iter().position(|customer| customer.account == account) else {
         world.counters.strangers += 1;
         return Answer::Whole(logon_page(world, request, Some(text::REFUSED)));
@@ -254,7 +255,7 @@ fn let_in(world: &mut World, request: &Request, at: usize) -> Response {
 
 /// Where the log-on page was asked to return to: only within the tool.
 fn return_url(query: &str) -> Option<String> {
-    let pairs = form::parse_posted(query.as_bytes(), encoding_rs::UTF_8);
+    let pairs = issued::parse_posted(query.as_bytes(), encoding_rs::UTF_8);
     let url = pairs.into_iter().find(|(name, _)| name.eq_ignore_ascii_case("ReturnUrl")).map(|(_, url)| url)?;
     let is_plain = url.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b)) && !url.contains("..");
     (is_plain && url.to_ascii_lowercase().starts_with(BASE)).then_some(url)

@@ -4,7 +4,8 @@
 //! texts that speak of the two settings without being their labels.
 
 use super::Fault;
-use super::form::{Choice, Does, Form, Place, id};
+use super::form::{Choice, Form, id};
+use super::issued::{Does, Place};
 use super::text::{self, escape, lettered, unmarked};
 use super::variant::{Controls, Lettering, LogOff, SiteList, Tabs, Variant};
 use super::world::{LogonButton, LogonLook, WorldCustomer, WorldSite};

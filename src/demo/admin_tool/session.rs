@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::form::Issued;
+use super::issued::Issued;
 use crate::demo::Random;
 
 /// Sessions kept; the oldest ends when one more comes.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::form::Breach;
+use super::issued::Breach;
 use super::session::Sessions;
 use super::variant::{Charset, Variant};
 use super::{Fault, text};
