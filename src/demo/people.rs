@@ -52,7 +52,7 @@ impl Temperament {
     ];
 }
 
-/// Somebody at a company changes one site's method and presses [設定内容を保存].
+/// Somebody at a company changes one site's method and presses \[設定内容を保存\].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Action {
     /// The customer's id.

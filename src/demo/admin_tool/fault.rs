@@ -21,7 +21,7 @@ pub enum Fault {
     ServerError,
     /// The label [Exchange サーバーの認証方式] is gone: another word stands there.
     LabelMissing,
-    /// The tab [ExLookサイト設定] is gone.
+    /// The tab \[ExLookサイト設定\] is gone.
     TabMissing,
     /// [Exchange サーバーの種類] shows a text nobody knows.
     UnknownServerType,

@@ -20,7 +20,7 @@ pub enum Charset {
     SjisSilent,
 }
 
-/// Where the tab [ExLookサイト設定] is and what opens it.
+/// Where the tab \[ExLookサイト設定\] is and what opens it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Tabs {
     /// It is the first tab and open after the log-on.
@@ -39,7 +39,7 @@ pub enum Tabs {
     ClientSide,
 }
 
-/// How the customer's sites are listed beside [ExLookサイト名].
+/// How the customer's sites are listed beside \[ExLookサイト名\].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SiteList {
     /// A drop-down list with AutoPostBack whose values are numbers.
