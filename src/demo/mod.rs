@@ -9,6 +9,7 @@ pub mod fleet;
 pub mod mail_server;
 mod names;
 pub mod people;
+pub mod replay;
 mod random;
 
 pub use random::Random;
