@@ -1,3 +1,5 @@
+//! A campaign's dates and whom it affects.
+
 use super::*;
 
 fn day(text: &str) -> NaiveDate {

@@ -1,3 +1,5 @@
+//! How looks move a case, its evidence, its number.
+
 use super::*;
 use crate::domain::observation::Verdict::{Affected, ConsentMissing, NotExchangeOnline, Switched, Unreadable};
 

@@ -1,3 +1,5 @@
+//! What can be an address.
+
 use super::*;
 
 #[test]

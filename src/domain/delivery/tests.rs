@@ -1,3 +1,5 @@
+//! Every outcome from every state, and the waits between.
+
 use super::*;
 
 fn to(name: &str) -> Address {

@@ -1,3 +1,5 @@
+//! The rules that stop, at their boundaries.
+
 use super::*;
 
 #[test]

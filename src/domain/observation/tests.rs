@@ -1,3 +1,5 @@
+//! Every pair of settings, every verdict's words.
+
 use super::*;
 
 const ONLINE: Option<ServerType> = Some(ServerType::ExchangeOnline);

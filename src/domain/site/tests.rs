@@ -1,3 +1,5 @@
+//! What can be an id or a name, and the settings' words.
+
 use super::*;
 
 #[test]
