@@ -3,6 +3,8 @@
 //! The world below keeps its own simple books of what every scan saw; the promises are checked against those, not against
 //! the case's counters.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{NaiveDate, NaiveTime, TimeDelta};
@@ -385,7 +387,10 @@ impl World {
         let last_of = |kind| this_round.iter().filter(|t| t.kind == kind).map(|t| t.day).max();
         let last = this_round.iter().map(|t| t.day).max();
         match due.kind {
-            NoticeKind::First => prop_assert!(this_round.is_empty(), "not the first: {what}"),
+            NoticeKind::First => {
+                prop_assert!(this_round.is_empty(), "not the first: {what}");
+                prop_assert!(!case.told.iter().any(|t| t.counts), "told in an earlier round: {what}");
+            }
             NoticeKind::Regressed => {
                 let before = case.told.iter().any(|t| t.counts && t.round < case.round);
                 prop_assert!(before, "never told before: {what}");
@@ -406,6 +411,11 @@ impl World {
                 let on = self.milestone_day(due.deadline, milestone).unwrap();
                 prop_assert!(campaign.reminders.contains(&milestone), "{what}");
                 prop_assert!(today < due.deadline && on <= today && last.unwrap() < on, "not its time: {what}");
+                for nearer in campaign.reminders.iter().filter(|m| m.days < milestone.days) {
+                    let key = key(customer, campaign_id, due.round, due.kind, &nearer.to_string());
+                    let reached = self.milestone_day(due.deadline, *nearer).is_some_and(|on| on <= today);
+                    prop_assert!(!reached || self.keys.contains_key(&key), "{nearer} is the latest: {what}");
+                }
             }
             NoticeKind::Consent => {
                 prop_assert!(self.stand(customer, campaign_id, Standing::Affected).is_empty(), "{what}");

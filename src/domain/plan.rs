@@ -11,8 +11,10 @@ use super::case::{Case, CaseState};
 use super::customer::Customer;
 use super::site::{CustomerId, SiteName};
 
+mod overtaken;
 mod walk;
 
+pub use overtaken::overtaken;
 pub use walk::walk;
 
 /// What a notice is about, in the order in which the planner looks for one.

@@ -2,6 +2,7 @@
 //! vendor that works Monday to Friday; the property tests are in `tests/planner.rs`.
 
 mod life;
+mod overtaken;
 mod pass;
 mod rules;
 mod scene;
