@@ -15,7 +15,7 @@ use crate::daemon::Context;
 use crate::domain::Timestamp;
 use crate::domain::calendar::Calendar;
 use crate::domain::guard;
-use crate::domain::plan::{Planned, walk::walk};
+use crate::domain::plan::{Planned, walk};
 
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {

@@ -22,7 +22,7 @@ use crate::domain::campaign::Standing;
 use crate::domain::case::Case;
 use crate::domain::customer::Customer;
 use crate::domain::delivery::{Attempt, DeliveryState, Outcome, RecipientState, RetryPolicy, settle};
-use crate::domain::plan::{Due, NoticeKind};
+use crate::domain::plan::{self, Due, NoticeKind};
 use crate::mail::pace::Pace;
 use crate::mail::{Outgoing, Transport};
 use crate::store::{Claimed, Delivery, RunCounts, SiteCounts};
@@ -340,9 +340,9 @@ async fn prepare(ctx: &Context, claimed: Claimed) -> anyhow::Result<Prepared> {
 fn not_due(ctx: &Context, delivery: &Delivery, case: &Case, customer: &Customer) -> anyhow::Result<Option<String>> {
     let key = &delivery.facts.key;
     let campaign = mailing::campaign(&ctx.snapshot, &key.campaign)?;
-    let deadline = campaign.deadline_of(customer);
-    let today = ctx.snapshot.config.calendar.day(ctx.now());
-    Ok(crate::domain::delivery::overtaken(&delivery.facts, case, customer, deadline, today))
+    let calendar = &ctx.snapshot.config.calendar;
+    let today = calendar.day(ctx.now());
+    Ok(plan::overtaken(&delivery.facts, case, customer, campaign, calendar, today))
 }
 
 /// The due notice a delivery was made from.

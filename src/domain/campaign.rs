@@ -89,6 +89,11 @@ pub struct Milestone {
     pub days: u32,
 }
 
+impl Milestone {
+    /// No campaign is announced earlier than a hundred years before; a greater distance counts as this one.
+    pub const FARTHEST: u32 = 36_500;
+}
+
 impl fmt::Display for Milestone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}d", self.days)
@@ -131,7 +136,7 @@ impl Campaign {
     /// The civil day a milestone stands for, before the calendar moves it to a business day.
     #[must_use]
     pub fn milestone_day(deadline: NaiveDate, milestone: Milestone) -> NaiveDate {
-        deadline - TimeDelta::days(i64::from(milestone.days))
+        deadline - TimeDelta::days(i64::from(milestone.days.min(Milestone::FARTHEST)))
     }
 
     /// How basic authentication can be postponed on `day` (NOTICE-FACTS W2).
@@ -161,3 +166,6 @@ pub enum Postponing {
     /// Neither: it is off for good.
     Never,
 }
+
+#[cfg(test)]
+mod tests;

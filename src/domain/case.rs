@@ -184,7 +184,7 @@ pub enum CaseEvent {
         /// To where.
         to: Standing,
     },
-    /// The tool listed the customer's sites without this one.
+    /// The tool listed the customer's sites without this one: said once, at the first scan in a row.
     SiteAbsent {
         /// Which.
         site: SiteName,
@@ -230,8 +230,8 @@ impl fmt::Display for CaseEvent {
 
 /// Moves a case by one look at its customer. `None` in and `None` out: there is no case.
 ///
-/// `seen` is what [`super::observation::observations`] made of the look: with an observation without a site the listing
-/// itself failed, and nothing moves.
+/// `seen` is what [`super::observation::observations`] made of the look: with an observation without a site, or with
+/// none at all, the listing itself failed, and nothing moves.
 #[must_use]
 pub fn observe(
     case: Option<Case>,
@@ -241,7 +241,7 @@ pub fn observe(
     kind: LookKind,
 ) -> (Option<Case>, Vec<CaseEvent>) {
     let mut events = Vec::new();
-    if seen.iter().any(|o| o.site.is_none()) {
+    if seen.is_empty() || seen.iter().any(|o| o.site.is_none()) {
         return (case, events);
     }
     let standings: Vec<(&SiteName, &Observation, Standing)> =
@@ -295,7 +295,7 @@ fn move_site(
     }
     let now = Evidence::of(seen);
     let clear_scans = match (standing, kind) {
-        (Standing::Clear, LookKind::Scan) => known.map_or(0, |site| site.clear_scans) + 1,
+        (Standing::Clear, LookKind::Scan) => known.map_or(0, |site| site.clear_scans).saturating_add(1),
         (Standing::Clear, LookKind::Check) => known.map_or(0, |site| site.clear_scans),
         _ => 0,
     };
@@ -321,14 +321,20 @@ fn count_absent(case: &mut Case, seen: &[Observation], events: &mut Vec<CaseEven
     let at = seen.iter().map(|o| o.observed_at).max();
     for (name, site) in &mut case.sites {
         if listed(name) {
+            site.absent_scans = 0;
             continue;
         }
-        site.absent_scans += 1;
-        site.clear_scans += 1;
+        site.absent_scans = site.absent_scans.saturating_add(1);
+        site.clear_scans = site.clear_scans.saturating_add(1);
         if site.standing != Standing::Clear {
             site.standing = Standing::Clear;
             site.since = at.unwrap_or(site.since);
         }
-        events.push(CaseEvent::SiteAbsent { site: name.clone(), scans: site.absent_scans });
+        if site.absent_scans == 1 {
+            events.push(CaseEvent::SiteAbsent { site: name.clone(), scans: site.absent_scans });
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -158,3 +158,6 @@ pub struct Customer {
     /// The sites to look at; empty = all that the tool lists.
     pub sites: Vec<SiteName>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,9 +6,7 @@ use chrono::{NaiveDate, TimeDelta};
 
 use super::Timestamp;
 use super::campaign::CampaignId;
-use super::campaign::Standing;
-use super::case::Case;
-use super::customer::{Address, Customer};
+use super::customer::Address;
 use super::plan::NoticeKind;
 use super::site::CustomerId;
 
@@ -186,6 +184,16 @@ impl Outcome {
             Self::Blocked => "blocked",
         }
     }
+
+    /// Whether such an attempt counts against [`RetryPolicy::attempts_max`]: a server that refuses *us* says nothing of
+    /// this mail, and a weekend of it must not use up the mail's tries.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        match self {
+            Self::Accepted | Self::Deferred | Self::Rejected | Self::Unknown => true,
+            Self::Blocked => false,
+        }
+    }
 }
 
 /// One attempt to deliver: what the transport reports.
@@ -231,10 +239,10 @@ pub struct RetryPolicy {
 }
 
 impl Default for RetryPolicy {
-    /// 1 min, 2 min, 4 min … 4 h: 20 attempts reach over two and a half days, past a weekend of a broken relay.
+    /// 1 min, 2 min, 4 min … 4 h: 24 attempts reach over two and a half days, past a weekend of a broken relay.
     fn default() -> Self {
         Self {
-            attempts_max: 20,
+            attempts_max: 24,
             first_wait: TimeDelta::minutes(1),
             longest_wait: TimeDelta::hours(4),
             unknown: UnknownPolicy::Resend,
@@ -247,13 +255,15 @@ impl RetryPolicy {
     #[must_use]
     pub fn wait(&self, attempt: u32) -> TimeDelta {
         let doublings = attempt.saturating_sub(1).min(16);
-        (self.first_wait * (1 << doublings)).min(self.longest_wait)
+        self.first_wait.checked_mul(1 << doublings).map_or(self.longest_wait, |wait| wait.min(self.longest_wait))
     }
 }
 
 /// What the attempt makes of the delivery: its new state and its recipients. No clock, no IO, no wildcard arm.
 ///
-/// `attempt` counts from 1; `unknown_before` says whether an earlier attempt ended unknown (then this one was the resend).
+/// `attempt` counts from 1, without those that do not count (see [`Outcome::counts`]); `unknown_before` says whether an
+/// earlier attempt ended unknown (then this one was the resend). After an unheard answer nobody can say "failed" any more:
+/// what is given up or refused then is `Unknown`.
 #[must_use]
 pub fn settle(
     attempt: u32,
@@ -266,21 +276,29 @@ pub fn settle(
     let recipients: Vec<Recipient> = recipients.iter().map(|r| updated(r, done)).collect();
     let pending = recipients.iter().any(|r| r.state == RecipientState::Pending);
     let accepted = recipients.iter().any(|r| r.state == RecipientState::Accepted);
-    let finished = if accepted { DeliveryState::Sent } else { DeliveryState::Failed };
+    let unheard = unknown_before || done.outcome == Outcome::Unknown;
+    let finished = match (accepted, unheard) {
+        (true, _) => DeliveryState::Sent,
+        (false, true) => DeliveryState::Unknown,
+        (false, false) => DeliveryState::Failed,
+    };
     let again = DeliveryState::Queued { not_before: now + retry.wait(attempt) };
     let state = match done.outcome {
+        // Nobody is left to send to.
+        Outcome::Accepted | Outcome::Deferred | Outcome::Rejected | Outcome::Unknown | Outcome::Blocked if !pending => {
+            finished
+        }
+        // The one resend went unheard too. Some recipients may have had an answer of their own before.
         Outcome::Unknown if unknown_before => DeliveryState::Unknown,
         Outcome::Unknown => match retry.unknown {
             UnknownPolicy::Resend => again,
             UnknownPolicy::Hold => DeliveryState::Held(Held::Unknown),
         },
         Outcome::Blocked => DeliveryState::Queued { not_before: now + retry.longest_wait.min(BLOCKED_WAIT) },
-        Outcome::Accepted | Outcome::Deferred | Outcome::Rejected if !pending => finished,
-        Outcome::Accepted | Outcome::Deferred if attempt < retry.attempts_max => again,
-        // Given up: what was accepted was accepted; after an unheard answer nobody can say "failed".
-        Outcome::Accepted | Outcome::Deferred | Outcome::Rejected if accepted => DeliveryState::Sent,
-        Outcome::Accepted | Outcome::Deferred | Outcome::Rejected if unknown_before => DeliveryState::Unknown,
-        Outcome::Accepted | Outcome::Deferred | Outcome::Rejected => DeliveryState::Failed,
+        // Pending after a refusal is a recipient that the server put off by name: it is tried again all the same.
+        Outcome::Accepted | Outcome::Deferred | Outcome::Rejected if attempt < retry.attempts_max => again,
+        // Given up: what was accepted was accepted.
+        Outcome::Accepted | Outcome::Deferred | Outcome::Rejected => finished,
     };
     (state, recipients)
 }
@@ -321,41 +339,5 @@ pub struct DeliveryFacts {
     pub because: String,
 }
 
-/// Why a queued notice must not leave any more: asked right before it would. `None`: it is still due.
-#[must_use]
-pub fn overtaken(
-    facts: &DeliveryFacts,
-    case: &Case,
-    customer: &Customer,
-    deadline: NaiveDate,
-    today: NaiveDate,
-) -> Option<String> {
-    let kind = facts.key.kind;
-    if !customer.notify {
-        return Some("the customers file says notify = no".to_owned());
-    }
-    if case.round != facts.key.round {
-        return Some(format!("the case is in round {} meanwhile", case.round));
-    }
-    if deadline != facts.deadline {
-        return Some(format!("the deadline moved from {} to {deadline}", facts.deadline));
-    }
-    let stands = match kind.speaks_of() {
-        Standing::Affected => case.any(Standing::Affected),
-        Standing::ConsentMissing => case.any(Standing::ConsentMissing) && !case.any(Standing::Affected),
-        Standing::Clear => !case.any(Standing::ConsentMissing) && !case.any(Standing::Affected),
-    };
-    if !stands {
-        return Some(match kind.speaks_of() {
-            Standing::Affected => "no site is affected any more".to_owned(),
-            Standing::ConsentMissing => "the sites stand otherwise meanwhile".to_owned(),
-            Standing::Clear => "a site is affected or without consent again".to_owned(),
-        });
-    }
-    match kind {
-        NoticeKind::Reminder | NoticeKind::Rescheduled if today >= deadline => {
-            Some(format!("the deadline {deadline} has passed"))
-        }
-        _ => None,
-    }
-}
+#[cfg(test)]
+mod tests;

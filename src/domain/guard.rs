@@ -36,16 +36,17 @@ pub fn new_notices_allowed(share: Share, fleet: usize) -> usize {
     share.of(fleet).max(NEW_NOTICES_MIN)
 }
 
-/// Whether a scan found so many newly affected customers that it looks like our misreading.
+/// Whether a scan found so many newly affected customers that it looks like our misreading: the share itself is enough.
 ///
 /// The first scan of a fleet knows no "before": everything is new then and nothing is held for it.
 #[must_use]
 pub fn newly_affected_trips(share: Share, newly_affected: usize, known_before: usize) -> bool {
-    known_before > 0 && newly_affected >= NEWLY_AFFECTED_MIN && newly_affected > share.of(known_before)
+    known_before > 0 && newly_affected >= NEWLY_AFFECTED_MIN && newly_affected >= share.of(known_before)
 }
 
-/// Fewer newly affected customers than this never trip the guard: in a fleet of ten, two are twenty percent.
-pub const NEWLY_AFFECTED_MIN: usize = 5;
+/// Fewer newly affected customers than this never trip the guard: one or two relapses are no mass mistake, whatever
+/// their share of a small fleet.
+pub const NEWLY_AFFECTED_MIN: usize = 3;
 
 /// Whether a refused logon may be tried again.
 #[must_use]
@@ -64,15 +65,15 @@ pub struct RefusalStreak {
 }
 
 impl RefusalStreak {
-    /// Stops after `limit` refusals in a row.
+    /// Stops after `limit` refusals in a row; 0 counts as 1, for a scan that may not begin is no scan.
     #[must_use]
     pub fn new(limit: u32) -> Self {
-        Self { limit, row: 0 }
+        Self { limit: limit.max(1), row: 0 }
     }
 
     /// Takes note of one logon; other failures say nothing about passwords and are not noted.
     pub fn note(&mut self, refused: bool) {
-        self.row = if refused { self.row + 1 } else { 0 };
+        self.row = if refused { self.row.saturating_add(1) } else { 0 };
     }
 
     /// Whether the scan must stop.
@@ -81,3 +82,6 @@ impl RefusalStreak {
         self.row >= self.limit
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -242,7 +242,8 @@ pub struct Observation {
 #[must_use]
 pub fn judge(settings: &Settings, consent: Consent) -> (Verdict, Option<String>) {
     let unknown = |detail: String| (Verdict::Unreadable(Reason::UnknownValue), Some(detail));
-    let shown = |text: &Option<String>| text.clone().unwrap_or_default();
+    // A strange page may put anything here; the whole text is in `raw`.
+    let shown = |text: &Option<String>| text.iter().flat_map(|t| t.chars()).take(SHOWN_CHARS).collect::<String>();
     let raw = &settings.raw;
     match (settings.server_type, settings.auth_method) {
         (None, _) => unknown(format!("server type {:?} is not a known text", shown(&raw.server_type))),
@@ -259,11 +260,20 @@ pub fn judge(settings: &Settings, consent: Consent) -> (Verdict, Option<String>)
     }
 }
 
-/// Turns a connector's look into observations: one a site, or one for the customer as a whole.
+/// How much of an unknown text a detail quotes, in characters.
+const SHOWN_CHARS: usize = 80;
+
+/// Turns a connector's look into observations: one a site, or one for the customer as a whole; never none, so that no
+/// customer falls out of sight.
 #[must_use]
 pub fn observations(customer: &CustomerId, look: &CustomerLook, consent: Consent) -> Vec<Observation> {
     match &look.sites {
         Err(failure) => vec![failed(customer, None, failure, look.at)],
+        // An empty list proves nothing: it is as likely our misreading as a customer without sites.
+        Ok(sites) if sites.is_empty() => {
+            let failure = Failure::new(Reason::SiteMissing, "the tool lists no site for this customer");
+            vec![failed(customer, None, &failure, look.at)]
+        }
         Ok(sites) => sites.iter().map(|site| observation(customer, site, consent)).collect(),
     }
 }
@@ -298,3 +308,6 @@ fn failed(customer: &CustomerId, site: Option<SiteName>, failure: &Failure, at: 
         observed_at: at,
     }
 }
+
+#[cfg(test)]
+mod tests;

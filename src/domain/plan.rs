@@ -11,6 +11,12 @@ use super::case::{Case, CaseState};
 use super::customer::Customer;
 use super::site::{CustomerId, SiteName};
 
+mod overtaken;
+mod walk;
+
+pub use overtaken::overtaken;
+pub use walk::walk;
+
 /// What a notice is about, in the order in which the planner looks for one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NoticeKind {
@@ -157,7 +163,8 @@ fn affected(case: &Case, customer: &Customer, campaign: &Campaign, calendar: &Ca
         })
     };
     let sites = case.standing(Standing::Affected).count();
-    let since = calendar.day(case.round_at);
+    let since = case.standing(Standing::Affected).map(|(_, site)| site.since).min().unwrap_or(case.round_at);
+    let since = calendar.day(since);
 
     let told_of_it = case.told_this_round().any(|t| t.kind.speaks_of() == Standing::Affected);
     if case.round > 1 && !told_of_it && case.told.iter().any(|t| t.counts && t.round < case.round) {
@@ -167,15 +174,20 @@ fn affected(case: &Case, customer: &Customer, campaign: &Campaign, calendar: &Ca
     let Some(last) = case.told_this_round().max_by_key(|t| t.day) else {
         return due(NoticeKind::First, String::new(), format!("{sites} site(s) affected since {since}; not told yet"));
     };
-    if day < deadline && last.deadline != deadline {
+    // A consent notice names no deadline, so it neither makes a move known nor can it be contradicted by one.
+    let named = case.told_this_round().filter(|t| t.kind.speaks_of() == Standing::Affected).max_by_key(|t| t.day);
+    if let Some(named) = named
+        && day < deadline
+        && named.deadline != deadline
+    {
         return Decision::Tell(Due {
             kind: NoticeKind::Rescheduled,
             round: case.round,
             milestone: None,
-            occasion: moved(case, last.deadline, deadline),
+            occasion: moved(case, named.deadline, deadline),
             deadline,
-            previous_deadline: Some(last.deadline),
-            because: format!("the deadline moved from {} (told on {}) to {deadline}", last.deadline, last.day),
+            previous_deadline: Some(named.deadline),
+            because: format!("the deadline moved from {} (told on {}) to {deadline}", named.deadline, named.day),
         });
     }
     if day >= deadline {
@@ -361,7 +373,10 @@ pub fn plan(
             },
         }
     }
-    tell.sort_by(|(a, x), (b, y)| urgency(x, day).cmp(&urgency(y, day)).then_with(|| a.customer.cmp(&b.customer)));
+    tell.sort_by(|(a, x), (b, y)| {
+        let by_name = || (&a.customer, &a.campaign).cmp(&(&b.customer, &b.campaign));
+        urgency(x, day).cmp(&urgency(y, day)).then_with(by_name)
+    });
     let mut chosen: BTreeMap<&CustomerId, NoticeKind> = BTreeMap::new();
     for (case, due) in tell {
         if let Some(kind) = chosen.get(&case.customer) {
@@ -405,3 +420,6 @@ fn urgency(due: &Due, day: NaiveDate) -> (u8, i64, NoticeKind) {
     };
     (class, (due.deadline - day).num_days(), due.kind)
 }
+
+#[cfg(test)]
+mod tests;

@@ -156,3 +156,6 @@ impl AuthMethod {
         Self::ALL.into_iter().find(|v| v.as_str() == text)
     }
 }
+
+#[cfg(test)]
+mod tests;
