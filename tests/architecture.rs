@@ -23,7 +23,7 @@ const ARROWS: [(&str, &str); 17] = [
     ("notice", "domain config clock secret metrics"),
     ("mail", "domain config clock secret metrics"),
     ("daemon", "domain config clock secret metrics fleet connector store notice mail"),
-    ("web", "domain config clock secret metrics store"),
+    ("web", "domain config clock secret metrics store daemon"),
     ("app", "domain config clock secret metrics fleet connector store notice mail daemon web"),
     ("demo", "*"),
     ("cli", "*"),
