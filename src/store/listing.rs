@@ -63,8 +63,7 @@ pub(super) fn put(known: &[Known], kind: LookKind, seen: &[Observation]) -> List
 
 /// The sites could not be listed: every listed one is unreadable for that reason, or the customer as a whole.
 fn all_unreadable(known: &BTreeMap<Option<&SiteName>, &Known>, kind: LookKind, failed: &Observation) -> Listing {
-    let mut listed: Vec<Option<SiteName>> =
-        known.values().filter(|k| k.listed).map(|k| k.seen.site.clone()).collect();
+    let mut listed: Vec<Option<SiteName>> = known.values().filter(|k| k.listed).map(|k| k.seen.site.clone()).collect();
     if listed.is_empty() {
         listed.push(None);
     }

@@ -7,9 +7,7 @@ use std::collections::HashMap;
 
 use crate::domain::delivery::{DeliveryId, DeliveryState, Held, Recipient};
 
-use super::super::{
-    Acted, AttemptRow, By, Claimed, Delivery, HistoryKind, Hold, OutboxAction, OutboxFilter, Result,
-};
+use super::super::{Acted, AttemptRow, By, Claimed, Delivery, HistoryKind, Hold, OutboxAction, OutboxFilter, Result};
 use super::events::{self, Event, Notice};
 use super::outbox::{changed, load, nothing_more_to_send};
 use super::rows::{

@@ -99,7 +99,8 @@ async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<()> {
         return Ok(());
     }
     let mut tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(|e| open_error(path, e))?;
-    MIGRATIONS.run(&mut *tx).await.map_err(|e| match e {
+    // `run` would do the same, but its future is not provably `Send`.
+    MIGRATIONS.run_direct(None, &mut *tx, false).await.map_err(|e| match e {
         MigrateError::Execute(e) | MigrateError::ExecuteMigration(e, _) => open_error(path, e),
         other => StoreError::Open {
             what: path.display().to_string(),

@@ -78,9 +78,9 @@ pub(super) async fn sync_customers(store: &Sqlite, entries: &[Entry], at: Timest
     let known: HashMap<&str, &CustomerRow> = known.iter().map(|row| (row.id.as_str(), row)).collect();
     let named: HashMap<&str, &Entry> = entries.iter().map(|entry| (entry.id.as_str(), entry)).collect();
     let differs = |e: &Entry| known.get(e.id.as_str()).is_none_or(|row| row.gone || row.name != e.name);
-    let enter: Vec<_> =
-        named.values().filter(|e| differs(e)).map(|e| (e.id.as_str(), e.name.as_str())).collect();
-    let leave: Vec<_> = known.values().filter(|r| !r.gone && !named.contains_key(r.id.as_str())).map(|r| &r.id).collect();
+    let enter: Vec<_> = named.values().filter(|e| differs(e)).map(|e| (e.id.as_str(), e.name.as_str())).collect();
+    let leave: Vec<_> =
+        known.values().filter(|r| !r.gone && !named.contains_key(r.id.as_str())).map(|r| &r.id).collect();
     for rows in enter.chunks(CHUNK) {
         let query = sqlx::query(ENTER).bind(json(&rows)).bind(millis(at));
         query.execute(&mut *tx).await.map_err(failed(WHAT))?;
@@ -149,8 +149,7 @@ pub(super) async fn customer_states(store: &Sqlite, ids: &[CustomerId]) -> Resul
 }
 
 async fn known_sites(tx: &mut Tx, ids: &str, what: &'static str) -> Result<HashMap<CustomerId, Vec<Known>>> {
-    let rows: Vec<KnownRow> =
-        sqlx::query_as(SITES_OF).bind(ids).fetch_all(&mut **tx).await.map_err(failed(what))?;
+    let rows: Vec<KnownRow> = sqlx::query_as(SITES_OF).bind(ids).fetch_all(&mut **tx).await.map_err(failed(what))?;
     let mut sites: HashMap<CustomerId, Vec<Known>> = HashMap::new();
     for row in rows {
         let known = row.known()?;
@@ -216,9 +215,8 @@ async fn write_sites(tx: &mut Tx, fresh: &[&LookChange], asked: &str) -> Result<
         .map(|c| (&c.customer, listing::put(known.get(&c.customer).unwrap_or(&nothing), c.kind, &c.seen)))
         .collect();
     let sightings = || listings.iter().flat_map(|(_, l)| &l.sightings);
-    let again: Vec<_> = sightings()
-        .filter_map(|s| Some((s.same_as?, millis(s.seen.observed_at), s.seen.detail.as_deref())))
-        .collect();
+    let again: Vec<_> =
+        sightings().filter_map(|s| Some((s.same_as?, millis(s.seen.observed_at), s.seen.detail.as_deref()))).collect();
     let new: Vec<_> = sightings().filter(|s| s.same_as.is_none()).map(|s| observation_row(&s.seen)).collect();
     let unlisted: Vec<_> =
         listings.iter().flat_map(|(c, l)| l.unlisted.iter().map(|s| (c.as_str(), s.as_str()))).collect();

@@ -131,7 +131,8 @@ pub(super) const THREAD: &str = "SELECT message_id FROM deliveries WHERE custome
 pub(super) async fn commit_pass(store: &Sqlite, change: &PassChange) -> Result<Committed> {
     const WHAT: &str = "write what a pass decided";
     let of_another = |customer| customer != &change.customer;
-    if of_another(&change.case.customer) || change.delivery.as_ref().is_some_and(|d| of_another(&d.facts.key.customer)) {
+    if of_another(&change.case.customer) || change.delivery.as_ref().is_some_and(|d| of_another(&d.facts.key.customer))
+    {
         return Err(StoreError::Corrupt("a pass mixes two customers".to_owned()));
     }
     let mut tx = store.write(WHAT).await?;
@@ -373,13 +374,7 @@ pub(super) async fn release(
     tx.commit().await.map_err(failed(WHAT))
 }
 
-pub(super) async fn drop_claimed(
-    store: &Sqlite,
-    id: DeliveryId,
-    owner: &str,
-    why: &str,
-    now: Timestamp,
-) -> Result<()> {
+pub(super) async fn drop_claimed(store: &Sqlite, id: DeliveryId, owner: &str, why: &str, now: Timestamp) -> Result<()> {
     const WHAT: &str = "drop a delivery";
     let mut tx = store.write(WHAT).await?;
     let query = sqlx::query_as(DROP).bind(id.0).bind(owner).bind(why).bind(millis(now));

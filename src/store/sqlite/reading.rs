@@ -5,14 +5,13 @@
 use chrono::SecondsFormat;
 
 use crate::domain::Timestamp;
-use crate::domain::observation::Observation;
+use crate::domain::observation::{Observation, Verdict};
 use crate::domain::site::CustomerId;
 
 use super::super::{AttemptRow, HistoryEntry, HistoryKind, Result, SiteCounts, SiteRow, StoreError};
 use super::events::Notice;
 use super::rows::{AttemptLine, ListedRow, ObservationRow, count, json, observation_columns, time, word};
 use super::{Sqlite, Tx, failed};
-use crate::domain::observation::Verdict;
 
 pub(super) const SITES: &str = concat!(
     "SELECT c.name, s.unreadable_scans, ",
@@ -76,18 +75,30 @@ pub(super) async fn history(store: &Sqlite, customer: &CustomerId) -> Result<Opt
     entries.extend(happened(&mut tx, customer).await?);
     entries.extend(attempted(&mut tx, customer).await?);
     tx.commit().await.map_err(failed(HISTORY))?;
-    // Stable: what happened in one instant stays in the order seen, decided, sent, answered.
-    entries.sort_by_key(|entry| entry.at);
-    Ok(Some(entries))
+    entries.sort_by_key(|(rank, entry)| (entry.at, *rank));
+    Ok(Some(entries.into_iter().map(|(_, entry)| entry).collect()))
 }
 
-async fn seen(tx: &mut Tx, customer: &CustomerId) -> Result<Vec<HistoryEntry>> {
+/// Puts in order what happened in one instant; lines of one rank stay as they were written.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Seen,
+    Decided,
+    Attempted,
+    Answered,
+    Settled,
+}
+
+type Ranked = (Rank, HistoryEntry);
+
+async fn seen(tx: &mut Tx, customer: &CustomerId) -> Result<Vec<Ranked>> {
     let query = sqlx::query_as(OBSERVATIONS).bind(customer.as_str());
     let rows: Vec<ObservationRow> = query.fetch_all(&mut **tx).await.map_err(failed(HISTORY))?;
     rows.into_iter()
         .map(|row| {
             let at = time(row.first_seen_at)?;
-            Ok(HistoryEntry { at, what: HistoryKind::Seen, text: seen_text(&row.observation()?, at) })
+            let text = seen_text(&row.observation()?, at);
+            Ok((Rank::Seen, HistoryEntry { at, what: HistoryKind::Seen, text }))
         })
         .collect()
 }
@@ -114,17 +125,17 @@ fn seen_text(seen: &Observation, since: Timestamp) -> String {
     text
 }
 
-async fn happened(tx: &mut Tx, customer: &CustomerId) -> Result<Vec<HistoryEntry>> {
+async fn happened(tx: &mut Tx, customer: &CustomerId) -> Result<Vec<Ranked>> {
     let query = sqlx::query_as(EVENTS).bind(customer.as_str());
     let rows: Vec<(i64, String, String)> = query.fetch_all(&mut **tx).await.map_err(failed(HISTORY))?;
     rows.into_iter()
         .map(|(at, what, text)| {
-            let what = match what.as_str() {
-                "decided" => HistoryKind::Decided,
-                "sent" => HistoryKind::Sent,
+            let (rank, what) = match what.as_str() {
+                "decided" => (Rank::Decided, HistoryKind::Decided),
+                "sent" => (Rank::Settled, HistoryKind::Sent),
                 other => return Err(StoreError::Corrupt(format!("an unknown word: {other:?}"))),
             };
-            Ok(HistoryEntry { at: time(at)?, what, text })
+            Ok((rank, HistoryEntry { at: time(at)?, what, text }))
         })
         .collect()
 }
@@ -137,22 +148,19 @@ struct Attempted {
     attempt: AttemptLine,
 }
 
-async fn attempted(tx: &mut Tx, customer: &CustomerId) -> Result<Vec<HistoryEntry>> {
+async fn attempted(tx: &mut Tx, customer: &CustomerId) -> Result<Vec<Ranked>> {
     let query = sqlx::query_as(ATTEMPTS).bind(customer.as_str());
     let rows: Vec<Attempted> = query.fetch_all(&mut **tx).await.map_err(failed(HISTORY))?;
     let mut entries = Vec::new();
     for row in rows {
         let label = row.notice.label();
         let AttemptRow { number, started_at, finished_at, outcome, reply, .. } = row.attempt.attempt()?;
-        entries.push(HistoryEntry {
-            at: started_at,
-            what: HistoryKind::Sent,
-            text: format!("{label}: attempt {number}"),
-        });
+        let text = format!("{label}: attempt {number}");
+        entries.push((Rank::Attempted, HistoryEntry { at: started_at, what: HistoryKind::Sent, text }));
         if let (Some(at), Some(outcome)) = (finished_at, outcome) {
             let reply = reply.unwrap_or_default();
             let text = format!("{label}: attempt {number} {outcome}: {reply}");
-            entries.push(HistoryEntry { at, what: HistoryKind::Answered, text });
+            entries.push((Rank::Answered, HistoryEntry { at, what: HistoryKind::Answered, text }));
         }
     }
     Ok(entries)

@@ -7,9 +7,7 @@ use crate::domain::Timestamp;
 use crate::domain::campaign::{CampaignId, Standing};
 use crate::domain::case::{Case, CaseSite, CaseState, Evidence, Reference, Told};
 use crate::domain::customer::Address;
-use crate::domain::delivery::{
-    DeliveryFacts, DeliveryId, DeliveryKey, DeliveryState, Held, Recipient, RecipientState,
-};
+use crate::domain::delivery::{DeliveryFacts, DeliveryId, DeliveryKey, DeliveryState, Held, Recipient, RecipientState};
 use crate::domain::observation::{Observation, RawSettings, Verdict};
 use crate::domain::plan::NoticeKind;
 use crate::domain::site::{AuthMethod, CustomerId, ServerType, SiteName};
