@@ -1,6 +1,8 @@
 //! What every store promises, written against `&dyn Store`: one function a promise, run for each database by the macro
 //! at the end.
 
+#![allow(clippy::unwrap_used, reason = "a test may; clippy sees that only in functions marked as one")]
+
 #[path = "store/desk.rs"]
 mod desk;
 #[path = "store/fixtures.rs"]
@@ -34,11 +36,19 @@ pub struct SqliteHouse {
     directory: tempfile::TempDir,
 }
 
+impl Default for SqliteHouse {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl SqliteHouse {
+    /// An empty one.
     pub fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap() }
     }
 
+    /// The state's file.
     pub fn file(&self) -> std::path::PathBuf {
         self.directory.path().join("kigen.db")
     }

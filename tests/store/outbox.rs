@@ -1,7 +1,7 @@
 //! The outbox: in by a pass, out by a deliverer.
 
 use kigen::domain::case::{CaseEvent, CaseState, LookKind};
-use kigen::domain::delivery::{Attempt, DeliveryState, Held, Outcome, Recipient, RecipientState};
+use kigen::domain::delivery::{Attempt, DeliveryId, DeliveryState, Held, Outcome, Recipient, RecipientState};
 use kigen::domain::observation::Verdict;
 use kigen::domain::plan::NoticeKind::{First, Overdue, Reminder};
 use kigen::store::{Committed, HistoryKind, OutboxAction, PassChange};
@@ -43,7 +43,7 @@ pub async fn a_pass_comes_back_as_it_was_written(house: &dyn House) {
     let history = store.history(&id("C1")).await.unwrap().unwrap();
     let decided: Vec<_> = history.iter().filter(|e| e.what == HistoryKind::Decided).map(|e| &e.text).collect();
     assert!(decided.iter().any(|text| *text == "case resolved"));
-    assert_eq!(store.delivery(kigen::domain::delivery::DeliveryId(99)).await.unwrap().is_none(), true);
+    assert!(store.delivery(DeliveryId(99)).await.unwrap().is_none());
 }
 
 pub async fn a_notice_stands_in_the_outbox_once(house: &dyn House) {

@@ -6,6 +6,7 @@ use std::path::Path;
 use kigen::config::StateUrl;
 use kigen::domain::case::LookKind;
 use kigen::domain::observation::Verdict;
+use kigen::domain::plan::NoticeKind;
 use kigen::store::{self, StoreError};
 use sqlx::Connection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -83,16 +84,36 @@ async fn a_newer_state_is_refused_and_not_touched() {
     assert!(std::fs::read(house.file()).unwrap() == before);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_commands_may_open_a_new_file_at_once() {
+#[test]
+fn many_commands_may_open_a_new_file_at_once() {
     let house = SqliteHouse::new();
-    let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..8 {
-        let path = house.file();
-        tasks.spawn(async move { open(&path).await });
+    // Processes, not tasks: SQLite's locks are between processes.
+    let command = || {
+        std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "sqlite_file::opens_what_it_is_told", "--nocapture"])
+            .env(TOLD, house.file())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let children: Vec<_> = (0..8).map(|_| command()).collect();
+    for child in children {
+        let done = child.wait_with_output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        assert!(String::from_utf8_lossy(&done.stdout).contains("1 passed"));
     }
-    for opened in tasks.join_all().await {
-        opened.unwrap();
+}
+
+const TOLD: &str = "KIGEN_TEST_OPENS";
+
+/// One of the commands above; told nothing, it does nothing.
+#[tokio::test]
+async fn opens_what_it_is_told() {
+    if let Some(path) = std::env::var_os(TOLD) {
+        let store = store::open(&StateUrl::Sqlite(path.into())).await.unwrap();
+        enter(&*store, &["C1"]).await;
+        store.close().await;
     }
 }
 
@@ -124,4 +145,24 @@ async fn closing_leaves_one_file() {
         std::fs::read_dir(house.file().parent().unwrap()).unwrap().map(|f| f.unwrap().file_name()).collect();
     assert_eq!(files, ["kigen.db"]);
     assert_eq!(house.open().await.open_cases().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_power_cut_loses_nothing_that_was_committed() {
+    let house = SqliteHouse::new();
+    let store = house.open().await;
+    affected(&*store, &["C1", "C2"]).await;
+    queue(&*store, "C1", NoticeKind::First, "").await;
+    begin(&*store, OTHER, 3).await;
+    // What is on disk at this instant, while everything is open.
+    let after = SqliteHouse::new();
+    for end in ["", "-wal"] {
+        let name = |house: &SqliteHouse| format!("{}{end}", house.file().display());
+        std::fs::copy(name(&house), name(&after)).unwrap();
+    }
+    let store = after.open().await;
+    assert_eq!(store.open_cases().await.unwrap().len(), 2);
+    let orphans = store.take_orphans(ME, true, at(4), at(14)).await.unwrap();
+    assert_eq!(orphans.len(), 1);
+    assert_eq!(orphans[0].message, message("C1", "first-"));
 }

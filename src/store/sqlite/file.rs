@@ -14,14 +14,15 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{Connection, Row};
+use tokio::sync::Mutex;
 
 use super::super::{Result, StoreError};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
 
-/// How long a statement waits for another process that writes. Their transactions take milliseconds; a backup or a
-/// checkpoint on a slow disk takes longer.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a statement waits for another process that writes. Their transactions take milliseconds, a checkpoint on a
+/// slow disk seconds; and a stop has 10 s.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// How long a caller waits for a connection, behind everybody else of this process.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -41,8 +42,30 @@ pub(super) struct Pools {
     pub(super) readers: SqlitePool,
 }
 
+/// One at a time in this process: POSIX takes away all locks a process has on a file when it closes any handle of it,
+/// so [`make`] must be through before SQLite comes.
+static OPENING: Mutex<()> = Mutex::const_new(());
+
+/// How often, and how long apart.
+const BUSY_TRIES: u32 = 250;
+const BUSY_WAIT: Duration = Duration::from_millis(20);
+
 /// Opens or makes the file and brings its schema up to date.
+///
+/// Tries again while other processes are busy: SQLite does not wait by itself when a new file is switched to WAL.
 pub(super) async fn open(path: &Path) -> Result<Pools> {
+    let _alone = OPENING.lock().await;
+    let mut tries = BUSY_TRIES;
+    loop {
+        match open_once(path).await {
+            Err(StoreError::Open { source: Some(e), .. }) if busy(&e) && tries > 0 => tries -= 1,
+            done => return done,
+        }
+        tokio::time::sleep(BUSY_WAIT).await;
+    }
+}
+
+async fn open_once(path: &Path) -> Result<Pools> {
     make(path).map_err(|e| open_error(path, sqlx::Error::Io(e)))?;
     let options = SqliteConnectOptions::new()
         .filename(path)
@@ -132,10 +155,20 @@ fn open_error(path: &Path, source: sqlx::Error) -> StoreError {
     StoreError::Open { what: path.display().to_string(), remedy: remedy(path, &source), source: Some(source) }
 }
 
-/// What to do about it. SQLite's result codes: <https://www.sqlite.org/rescode.html>; the low byte is the primary one.
+/// SQLite's primary result code, <https://www.sqlite.org/rescode.html>: the low byte.
+fn code(error: &sqlx::Error) -> Option<i32> {
+    error.as_database_error().and_then(|e| e.code()?.parse::<i32>().ok()).map(|code| code & 0xff)
+}
+
+/// Another process has it just now (SQLITE_BUSY, SQLITE_LOCKED).
+fn busy(error: &sqlx::Error) -> bool {
+    matches!(code(error), Some(5 | 6))
+}
+
+/// What to do about it.
 fn remedy(path: &Path, error: &sqlx::Error) -> String {
     let directory = path.parent().unwrap_or(Path::new("."));
-    let code = error.as_database_error().and_then(|e| e.code()?.parse::<i32>().ok()).map(|code| code & 0xff);
+    let code = code(error);
     let missing = matches!(error, sqlx::Error::Io(e) if e.kind() == io::ErrorKind::NotFound);
     match code {
         _ if missing || !directory.is_dir() => format!("make the directory {}", directory.display()),
@@ -195,4 +228,18 @@ fn sync(path: &Path) -> io::Result<()> {
 
 fn file_error(what: &'static str, path: &Path, source: io::Error) -> StoreError {
     StoreError::File { what, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MIGRATIONS;
+
+    #[test]
+    fn every_migration_is_embedded_once_and_in_order() {
+        // A file added without a rebuild of this one would be missing.
+        let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/migrations/sqlite");
+        let files = std::fs::read_dir(directory).unwrap().count();
+        let versions: Vec<_> = MIGRATIONS.iter().map(|m| m.version).collect();
+        assert_eq!(versions, (1..=i64::try_from(files).unwrap()).collect::<Vec<_>>());
+    }
 }

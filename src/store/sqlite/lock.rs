@@ -4,7 +4,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use chrono::SecondsFormat;
@@ -42,6 +42,7 @@ impl Lock {
             .mode(0o600)
             .open(&path)
             .map_err(failed)?;
+        give_to_owner_of(database, &file);
         match file.try_lock() {
             Ok(()) => {
                 let since = now.to_rfc3339_opts(SecondsFormat::Secs, true);
@@ -57,6 +58,16 @@ impl Lock {
             }
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
+    }
+}
+
+/// A command run by root must not leave a lock that the daemon's user cannot open. Only root can give files away, so
+/// anybody else's failure means nothing.
+fn give_to_owner_of(database: &Path, file: &File) {
+    if let (Ok(database), Ok(lock)) = (database.metadata(), file.metadata())
+        && database.uid() != lock.uid()
+    {
+        let _ = fchown(file, Some(database.uid()), Some(database.gid()));
     }
 }
 

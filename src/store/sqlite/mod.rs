@@ -3,9 +3,10 @@
 //! Invariants: one connection of this process writes, and every write is one `BEGIN IMMEDIATE` transaction; readers see
 //! one consistent picture; statements work on sets, so that their number does not grow with the fleet; all SQL is static.
 //!
-//! A room a concern: [`looks`] (what was seen), [`cases`], [`outbox`] (notices and their delivery), [`desk`] (what a
-//! person does with them), [`runs`], [`reading`]; [`file`] opens and copies, [`rows`] turns rows into domain types.
+//! A file a concern: `looks` (what was seen), `cases`, `outbox` and `attempts` (notices and their delivery), `desk` (what a person does
+//! with them), `runs`, `reading`; `file` opens and copies, `rows` turns rows into domain types.
 
+mod attempts;
 mod cases;
 mod desk;
 mod events;
@@ -105,7 +106,7 @@ impl Store for Sqlite {
     }
 
     async fn begin_attempt(&self, id: DeliveryId, owner: &str, now: Timestamp, lease_until: Timestamp) -> Result<bool> {
-        outbox::begin_attempt(self, id, owner, now, lease_until).await
+        attempts::begin_attempt(self, id, owner, now, lease_until).await
     }
 
     async fn record_attempt(
@@ -117,7 +118,7 @@ impl Store for Sqlite {
         recipients: &[Recipient],
         now: Timestamp,
     ) -> Result<bool> {
-        outbox::record_attempt(self, id, owner, attempt, state, recipients, now).await
+        attempts::record_attempt(self, id, owner, attempt, state, recipients, now).await
     }
 
     async fn release(
@@ -142,7 +143,7 @@ impl Store for Sqlite {
         now: Timestamp,
         lease_until: Timestamp,
     ) -> Result<Vec<Claimed>> {
-        outbox::take_orphans(self, owner, all, now, lease_until).await
+        attempts::take_orphans(self, owner, all, now, lease_until).await
     }
 
     async fn free_claims(&self, owner: &str) -> Result<u64> {
@@ -154,7 +155,7 @@ impl Store for Sqlite {
     }
 
     async fn last_attempt_at(&self) -> Result<Option<Timestamp>> {
-        outbox::last_attempt_at(self).await
+        attempts::last_attempt_at(self).await
     }
 
     async fn deliveries(&self, filter: &OutboxFilter) -> Result<Vec<Delivery>> {

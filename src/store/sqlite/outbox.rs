@@ -1,13 +1,11 @@
-//! The outbox: a pass puts mail in, a deliverer takes it out.
+//! The outbox: a pass puts mail in, a deliverer takes it out. What happens once it leaves is in `attempts`.
 //!
 //! Invariants: case, events and mail of one customer are one transaction; the unique key decides whether a notice stands
-//! here already; whoever has no claim (any more) changes nothing of a delivery but the record of its own attempt; while a
-//! hold is set, only what was approved after it leaves.
+//! here already; whoever has no claim (any more) changes nothing; while a hold is set, only what was approved after it is
+//! given out.
 
 use crate::domain::Timestamp;
-use crate::domain::delivery::{
-    Attempt, DeliveryId, DeliveryKey, DeliveryState, Held, Outcome, Recipient, RecipientState,
-};
+use crate::domain::delivery::{DeliveryId, DeliveryKey, Held};
 
 use super::super::{Claimed, Committed, HistoryKind, Message, NewDelivery, PassChange, Result, StoreError};
 use super::desk::load_recipients;
@@ -21,6 +19,7 @@ macro_rules! free_of_holds {
         "NOT EXISTS (SELECT 1 FROM holds AS h WHERE d.approved_at IS NULL OR d.approved_at <= h.set_at)"
     };
 }
+pub(super) use free_of_holds;
 
 /// What a delivery becomes when nothing more is to be sent: what a server may hold is never called dropped.
 macro_rules! nothing_more_to_send {
@@ -70,34 +69,6 @@ pub(super) const REPLACE: &str = "UPDATE deliveries SET message_id = ?3, subject
 
 pub(super) const REPLACE_RAW: &str = "UPDATE messages SET raw = ?2 WHERE delivery = ?1";
 
-pub(super) const BEGIN: &str = concat!(
-    "UPDATE deliveries AS d SET state = 'sending', attempts = attempts + 1, lease_until = ?4, state_at = ?3 \
-     WHERE d.id = ?1 AND d.owner = ?2 AND d.state = 'queued' AND ",
-    free_of_holds!(),
-    " RETURNING attempts"
-);
-
-pub(super) const OPEN_ATTEMPT: &str =
-    "INSERT INTO attempts (delivery, number, owner, started_at) VALUES (?1, ?2, ?3, ?4)";
-
-pub(super) const GIVE_BACK: &str = "UPDATE deliveries SET owner = NULL, lease_until = NULL \
-     WHERE id = ?1 AND owner = ?2 AND state = 'queued'";
-
-pub(super) const SETTLE: &str = "UPDATE deliveries SET state = ?3, held = ?4, not_before = coalesce(?5, not_before), \
-         detail = ?6, unknown_before = max(unknown_before, ?7), owner = NULL, lease_until = NULL, state_at = ?8 \
-     WHERE id = ?1 AND owner = ?2 AND state = 'sending' RETURNING id, customer, campaign, kind, milestone";
-
-pub(super) const END_ATTEMPT: &str = "UPDATE attempts SET finished_at = ?2, outcome = ?3, reply = ?4 \
-     WHERE delivery = ?1 AND number = (SELECT attempts FROM deliveries WHERE id = ?1) AND finished_at IS NULL";
-
-/// Whoever settled it for us could only say "unknown"; we know better.
-pub(super) const END_LOST_ATTEMPT: &str = "UPDATE attempts SET finished_at = ?2, outcome = ?3, reply = ?4 \
-     WHERE delivery = ?1 AND number = (SELECT max(number) FROM attempts WHERE delivery = ?1 AND owner = ?5) \
-         AND (finished_at IS NULL OR outcome = 'unknown')";
-
-pub(super) const SETTLE_RECIPIENTS: &str = "UPDATE recipients SET state = j.value ->> 1, reply = j.value ->> 2 \
-     FROM json_each(?2) AS j WHERE recipients.delivery = ?1 AND recipients.address = j.value ->> 0";
-
 pub(super) const RELEASE: &str = "UPDATE deliveries SET owner = NULL, lease_until = NULL, not_before = ?3, detail = ?4, \
          state_at = ?5 WHERE id = ?1 AND owner = ?2 AND state = 'queued'";
 
@@ -111,9 +82,6 @@ pub(super) const DROP: &str = concat!(
 pub(super) const CHANGED: &str = "UPDATE customers SET version = version + 1 \
      WHERE id IN (SELECT d.customer FROM json_each(?1) AS j CROSS JOIN deliveries AS d ON d.id = j.value)";
 
-pub(super) const TAKE_ORPHANS: &str = "UPDATE deliveries SET owner = ?1, lease_until = ?4 \
-     WHERE state = 'sending' AND owner <> ?1 AND (?2 OR lease_until <= ?3) RETURNING id";
-
 pub(super) const FREE_CLAIMS: &str = "UPDATE deliveries SET owner = NULL, lease_until = NULL \
      WHERE state = 'queued' AND owner IS NOT NULL AND owner <> ?1";
 
@@ -122,8 +90,6 @@ pub(super) const NEXT_DUE: &str = concat!(
      WHERE d.state = 'queued' AND ",
     free_of_holds!()
 );
-
-pub(super) const LAST_ATTEMPT: &str = "SELECT max(started_at) FROM attempts";
 
 pub(super) const THREAD: &str = "SELECT message_id FROM deliveries WHERE customer = ?1 AND campaign = ?2 \
          AND state IN ('sent', 'unknown') AND NOT (round = ?3 AND kind = ?4 AND occasion = ?5) ORDER BY id";
@@ -268,90 +234,6 @@ pub(super) async fn replace_message(store: &Sqlite, id: DeliveryId, owner: &str,
     Ok(replaced)
 }
 
-pub(super) async fn begin_attempt(
-    store: &Sqlite,
-    id: DeliveryId,
-    owner: &str,
-    now: Timestamp,
-    lease_until: Timestamp,
-) -> Result<bool> {
-    const WHAT: &str = "begin an attempt";
-    let mut tx = store.write(WHAT).await?;
-    let query = sqlx::query_scalar(BEGIN).bind(id.0).bind(owner).bind(millis(now)).bind(millis(lease_until));
-    let number: Option<i64> = query.fetch_optional(&mut *tx).await.map_err(failed(WHAT))?;
-    match number {
-        Some(number) => sqlx::query(OPEN_ATTEMPT).bind(id.0).bind(number).bind(owner).bind(millis(now)),
-        // Lost, or held since: then it goes back to the queue and waits there.
-        None => sqlx::query(GIVE_BACK).bind(id.0).bind(owner),
-    }
-    .execute(&mut *tx)
-    .await
-    .map_err(failed(WHAT))?;
-    tx.commit().await.map_err(failed(WHAT))?;
-    Ok(number.is_some())
-}
-
-pub(super) async fn record_attempt(
-    store: &Sqlite,
-    id: DeliveryId,
-    owner: &str,
-    attempt: &Attempt,
-    state: &DeliveryState,
-    recipients: &[Recipient],
-    now: Timestamp,
-) -> Result<bool> {
-    const WHAT: &str = "record an attempt";
-    let (held, not_before) = match state {
-        DeliveryState::Held(held) => (Some(held.as_str()), None),
-        DeliveryState::Queued { not_before } => (None, Some(millis(*not_before))),
-        _ => (None, None),
-    };
-    let mut tx = store.write(WHAT).await?;
-    let settled: Option<Notice> = sqlx::query_as(SETTLE)
-        .bind(id.0)
-        .bind(owner)
-        .bind(state.as_str())
-        .bind(held)
-        .bind(not_before)
-        .bind((*state != DeliveryState::Sent).then_some(&attempt.reply))
-        .bind(attempt.outcome == Outcome::Unknown)
-        .bind(millis(now))
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(failed(WHAT))?;
-    let end = if settled.is_some() { END_ATTEMPT } else { END_LOST_ATTEMPT };
-    let query = sqlx::query(end).bind(id.0).bind(millis(now)).bind(attempt.outcome.as_str()).bind(&attempt.reply);
-    // The fifth is the lost attempt's owner.
-    let query = if settled.is_some() { query } else { query.bind(owner) };
-    query.execute(&mut *tx).await.map_err(failed(WHAT))?;
-    if let Some(notice) = &settled {
-        let rows: Vec<_> =
-            recipients.iter().map(|r| (r.address.as_str(), r.state.as_str(), r.reply.as_deref())).collect();
-        let query = sqlx::query(SETTLE_RECIPIENTS).bind(id.0).bind(json(&rows));
-        query.execute(&mut *tx).await.map_err(failed(WHAT))?;
-        let text = settled_text(state, attempt, recipients);
-        let event = text.map(|text| Event::of_delivery(now, notice, HistoryKind::Sent, state.as_str(), &text));
-        events::write(&mut tx, event.as_slice(), WHAT).await?;
-    }
-    tx.commit().await.map_err(failed(WHAT))?;
-    Ok(settled.is_some())
-}
-
-/// What the history says of the end of a delivery; a mail that is tried again has not ended.
-fn settled_text(state: &DeliveryState, attempt: &Attempt, recipients: &[Recipient]) -> Option<String> {
-    let refused: Vec<_> =
-        recipients.iter().filter(|r| r.state == RecipientState::Rejected).map(|r| r.address.masked()).collect();
-    let refused = if refused.is_empty() { String::new() } else { format!("; refused for {}", refused.join(", ")) };
-    match state {
-        DeliveryState::Queued { .. } | DeliveryState::Sending => None,
-        DeliveryState::Sent => Some(format!("sent{refused}")),
-        DeliveryState::Held(held) => Some(format!("held ({}): {}", held.as_str(), attempt.reply)),
-        DeliveryState::Unknown | DeliveryState::Failed | DeliveryState::Dropped => {
-            Some(format!("{}: {}{refused}", state.as_str(), attempt.reply))
-        }
-    }
-}
-
 pub(super) async fn release(
     store: &Sqlite,
     id: DeliveryId,
@@ -395,22 +277,6 @@ pub(super) async fn changed(tx: &mut Tx, ids: &[i64], what: &'static str) -> Res
     Ok(())
 }
 
-pub(super) async fn take_orphans(
-    store: &Sqlite,
-    owner: &str,
-    all: bool,
-    now: Timestamp,
-    lease_until: Timestamp,
-) -> Result<Vec<Claimed>> {
-    const WHAT: &str = "take over what a dead process was sending";
-    let mut tx = store.write(WHAT).await?;
-    let query = sqlx::query_scalar(TAKE_ORPHANS).bind(owner).bind(all).bind(millis(now)).bind(millis(lease_until));
-    let ids: Vec<i64> = query.fetch_all(&mut *tx).await.map_err(failed(WHAT))?;
-    let orphans = load(&mut tx, &ids, WHAT).await?;
-    tx.commit().await.map_err(failed(WHAT))?;
-    Ok(orphans)
-}
-
 pub(super) async fn free_claims(store: &Sqlite, owner: &str) -> Result<u64> {
     const WHAT: &str = "free what a dead process had claimed";
     let mut tx = store.write(WHAT).await?;
@@ -423,12 +289,6 @@ pub(super) async fn next_due(store: &Sqlite) -> Result<Option<Timestamp>> {
     let query = sqlx::query_scalar(NEXT_DUE).fetch_one(&store.pools.readers);
     let due: Option<i64> = query.await.map_err(failed("ask when the next delivery is due"))?;
     due.map(time).transpose()
-}
-
-pub(super) async fn last_attempt_at(store: &Sqlite) -> Result<Option<Timestamp>> {
-    let query = sqlx::query_scalar(LAST_ATTEMPT).fetch_one(&store.pools.readers);
-    let at: Option<i64> = query.await.map_err(failed("ask when the last attempt began"))?;
-    at.map(time).transpose()
 }
 
 pub(super) async fn thread(store: &Sqlite, key: &DeliveryKey) -> Result<Vec<String>> {
