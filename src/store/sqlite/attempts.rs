@@ -1,0 +1,152 @@
+//! Attempts: what happens to a delivery from its first byte on.
+//!
+//! Invariants: an attempt is on disk before its first byte leaves and never rewritten once it is known how it ended; whoever
+//! lost the claim changes nothing of the delivery, only the record of its own attempt.
+
+use crate::domain::Timestamp;
+use crate::domain::delivery::{Attempt, DeliveryId, DeliveryState, Outcome, Recipient, RecipientState};
+
+use super::super::{Claimed, HistoryKind, Result};
+use super::events::{self, Event, Notice};
+use super::outbox::{free_of_holds, load};
+use super::rows::{json, millis, time};
+use super::{Sqlite, failed};
+
+pub(super) const BEGIN: &str = concat!(
+    "UPDATE deliveries AS d SET state = 'sending', attempts = attempts + 1, lease_until = ?4, state_at = ?3 \
+     WHERE d.id = ?1 AND d.owner = ?2 AND d.state = 'queued' AND ",
+    free_of_holds!(),
+    " RETURNING attempts"
+);
+
+pub(super) const OPEN_ATTEMPT: &str =
+    "INSERT INTO attempts (delivery, number, owner, started_at) VALUES (?1, ?2, ?3, ?4)";
+
+pub(super) const GIVE_BACK: &str = "UPDATE deliveries SET owner = NULL, lease_until = NULL \
+     WHERE id = ?1 AND owner = ?2 AND state = 'queued'";
+
+pub(super) const SETTLE: &str = "UPDATE deliveries SET state = ?3, held = ?4, not_before = coalesce(?5, not_before), \
+         detail = ?6, unknown_before = max(unknown_before, ?7), owner = NULL, lease_until = NULL, state_at = ?8 \
+     WHERE id = ?1 AND owner = ?2 AND state = 'sending' RETURNING id, customer, campaign, kind, milestone";
+
+pub(super) const END_ATTEMPT: &str = "UPDATE attempts SET finished_at = ?2, outcome = ?3, reply = ?4 \
+     WHERE delivery = ?1 AND number = (SELECT attempts FROM deliveries WHERE id = ?1) AND finished_at IS NULL";
+
+/// Whoever settled it for us could only say "unknown"; we know better.
+pub(super) const END_LOST_ATTEMPT: &str = "UPDATE attempts SET finished_at = ?2, outcome = ?3, reply = ?4 \
+     WHERE delivery = ?1 AND number = (SELECT max(number) FROM attempts WHERE delivery = ?1 AND owner = ?5) \
+         AND (finished_at IS NULL OR outcome = 'unknown')";
+
+pub(super) const SETTLE_RECIPIENTS: &str = "UPDATE recipients SET state = j.value ->> 1, reply = j.value ->> 2 \
+     FROM json_each(?2) AS j WHERE recipients.delivery = ?1 AND recipients.address = j.value ->> 0";
+
+pub(super) const TAKE_ORPHANS: &str = "UPDATE deliveries SET owner = ?1, lease_until = ?4 \
+     WHERE state = 'sending' AND owner <> ?1 AND (?2 OR lease_until <= ?3) RETURNING id";
+
+pub(super) const LAST_ATTEMPT: &str = "SELECT max(started_at) FROM attempts";
+
+pub(super) async fn begin_attempt(
+    store: &Sqlite,
+    id: DeliveryId,
+    owner: &str,
+    now: Timestamp,
+    lease_until: Timestamp,
+) -> Result<bool> {
+    const WHAT: &str = "begin an attempt";
+    let mut tx = store.write(WHAT).await?;
+    let query = sqlx::query_scalar(BEGIN).bind(id.0).bind(owner).bind(millis(now)).bind(millis(lease_until));
+    let number: Option<i64> = query.fetch_optional(&mut *tx).await.map_err(failed(WHAT))?;
+    match number {
+        Some(number) => sqlx::query(OPEN_ATTEMPT).bind(id.0).bind(number).bind(owner).bind(millis(now)),
+        // Lost, or held since: then it goes back to the queue and waits there.
+        None => sqlx::query(GIVE_BACK).bind(id.0).bind(owner),
+    }
+    .execute(&mut *tx)
+    .await
+    .map_err(failed(WHAT))?;
+    tx.commit().await.map_err(failed(WHAT))?;
+    Ok(number.is_some())
+}
+
+pub(super) async fn record_attempt(
+    store: &Sqlite,
+    id: DeliveryId,
+    owner: &str,
+    attempt: &Attempt,
+    state: &DeliveryState,
+    recipients: &[Recipient],
+    now: Timestamp,
+) -> Result<bool> {
+    const WHAT: &str = "record an attempt";
+    let (held, not_before) = match state {
+        DeliveryState::Held(held) => (Some(held.as_str()), None),
+        DeliveryState::Queued { not_before } => (None, Some(millis(*not_before))),
+        _ => (None, None),
+    };
+    let mut tx = store.write(WHAT).await?;
+    let settled: Option<Notice> = sqlx::query_as(SETTLE)
+        .bind(id.0)
+        .bind(owner)
+        .bind(state.as_str())
+        .bind(held)
+        .bind(not_before)
+        .bind((*state != DeliveryState::Sent).then_some(&attempt.reply))
+        .bind(attempt.outcome == Outcome::Unknown)
+        .bind(millis(now))
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(failed(WHAT))?;
+    let end = if settled.is_some() { END_ATTEMPT } else { END_LOST_ATTEMPT };
+    let query = sqlx::query(end).bind(id.0).bind(millis(now)).bind(attempt.outcome.as_str()).bind(&attempt.reply);
+    // The fifth is the lost attempt's owner.
+    let query = if settled.is_some() { query } else { query.bind(owner) };
+    query.execute(&mut *tx).await.map_err(failed(WHAT))?;
+    if let Some(notice) = &settled {
+        let rows: Vec<_> =
+            recipients.iter().map(|r| (r.address.as_str(), r.state.as_str(), r.reply.as_deref())).collect();
+        let query = sqlx::query(SETTLE_RECIPIENTS).bind(id.0).bind(json(&rows));
+        query.execute(&mut *tx).await.map_err(failed(WHAT))?;
+        let text = settled_text(state, attempt, recipients);
+        let event = text.map(|text| Event::of_delivery(now, notice, HistoryKind::Sent, state.as_str(), &text));
+        events::write(&mut tx, event.as_slice(), WHAT).await?;
+    }
+    tx.commit().await.map_err(failed(WHAT))?;
+    Ok(settled.is_some())
+}
+
+/// What the history says of the end of a delivery; a mail that is tried again has not ended.
+fn settled_text(state: &DeliveryState, attempt: &Attempt, recipients: &[Recipient]) -> Option<String> {
+    let refused: Vec<_> =
+        recipients.iter().filter(|r| r.state == RecipientState::Rejected).map(|r| r.address.masked()).collect();
+    let refused = if refused.is_empty() { String::new() } else { format!("; refused for {}", refused.join(", ")) };
+    match state {
+        DeliveryState::Queued { .. } | DeliveryState::Sending => None,
+        DeliveryState::Sent => Some(format!("sent{refused}")),
+        DeliveryState::Held(held) => Some(format!("held ({}): {}", held.as_str(), attempt.reply)),
+        DeliveryState::Unknown | DeliveryState::Failed | DeliveryState::Dropped => {
+            Some(format!("{}: {}{refused}", state.as_str(), attempt.reply))
+        }
+    }
+}
+
+pub(super) async fn take_orphans(
+    store: &Sqlite,
+    owner: &str,
+    all: bool,
+    now: Timestamp,
+    lease_until: Timestamp,
+) -> Result<Vec<Claimed>> {
+    const WHAT: &str = "take over what a dead process was sending";
+    let mut tx = store.write(WHAT).await?;
+    let query = sqlx::query_scalar(TAKE_ORPHANS).bind(owner).bind(all).bind(millis(now)).bind(millis(lease_until));
+    let ids: Vec<i64> = query.fetch_all(&mut *tx).await.map_err(failed(WHAT))?;
+    let orphans = load(&mut tx, &ids, WHAT).await?;
+    tx.commit().await.map_err(failed(WHAT))?;
+    Ok(orphans)
+}
+
+pub(super) async fn last_attempt_at(store: &Sqlite) -> Result<Option<Timestamp>> {
+    let query = sqlx::query_scalar(LAST_ATTEMPT).fetch_one(&store.pools.readers);
+    let at: Option<i64> = query.await.map_err(failed("ask when the last attempt began"))?;
+    at.map(time).transpose()
+}

@@ -1,0 +1,285 @@
+//! The state in one SQLite file, shared by the daemon and the commands beside it.
+//!
+//! Invariants: one connection of this process writes, and every write is one `BEGIN IMMEDIATE` transaction; readers see
+//! one consistent picture; statements work on sets, so that their number does not grow with the fleet; all SQL is static.
+//!
+//! A file a concern: `looks` (what was seen), `cases`, `outbox` and `attempts` (notices and their delivery), `desk` (what a person does
+//! with them), `runs`, `reading`; `file` opens and copies, `rows` turns rows into domain types.
+
+mod attempts;
+mod cases;
+mod desk;
+mod events;
+mod file;
+mod lock;
+mod looks;
+mod outbox;
+mod reading;
+mod rows;
+mod runs;
+
+#[cfg(test)]
+mod plans;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use sqlx::{Sqlite as Database, Transaction};
+
+use crate::domain::Timestamp;
+use crate::domain::case::Case;
+use crate::domain::delivery::{Attempt, DeliveryId, DeliveryKey, DeliveryState, Recipient};
+use crate::domain::site::CustomerId;
+
+use super::{
+    Acted, AttemptRow, Begun, By, Claimed, Committed, CustomerState, Delivery, Entry, HistoryEntry, Hold, Lead,
+    LookChange, Message, OutboxAction, OutboxFilter, PassChange, Result, Run, RunCounts, RunId, RunKind, RunOutcome,
+    SiteCounts, SiteRow, Store, StoreError,
+};
+use lock::{Lock, Locked};
+
+/// A transaction.
+type Tx = Transaction<'static, Database>;
+
+/// The state in one SQLite file.
+pub struct Sqlite {
+    path: PathBuf,
+    pools: file::Pools,
+    lead: Mutex<Option<Lock>>,
+}
+
+impl Sqlite {
+    /// Opens or makes the file and brings its schema up to date. Several processes may have it open.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] with what to do; [`StoreError::Newer`].
+    pub async fn open(path: &Path) -> Result<Self> {
+        let pools = file::open(path).await?;
+        Ok(Self { path: path.to_owned(), pools, lead: Mutex::new(None) })
+    }
+
+    /// Begins to write: waits for others to be done, then nobody else writes.
+    async fn write(&self, what: &'static str) -> Result<Tx> {
+        self.pools.writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed(what))
+    }
+
+    /// Begins to read: one picture until it ends.
+    async fn read(&self, what: &'static str) -> Result<Tx> {
+        self.pools.readers.begin().await.map_err(failed(what))
+    }
+}
+
+/// The error of a statement that was to do `what`.
+fn failed(what: &'static str) -> impl Fn(sqlx::Error) -> StoreError + Copy {
+    move |source| StoreError::Query { what, source }
+}
+
+#[async_trait]
+impl Store for Sqlite {
+    async fn sync_customers(&self, entries: &[Entry], at: Timestamp) -> Result<()> {
+        looks::sync_customers(self, entries, at).await
+    }
+
+    async fn customer_states(&self, ids: &[CustomerId]) -> Result<Vec<CustomerState>> {
+        looks::customer_states(self, ids).await
+    }
+
+    async fn commit_looks(&self, changes: &[LookChange]) -> Result<Vec<Committed>> {
+        looks::commit(self, changes).await
+    }
+
+    async fn open_cases(&self) -> Result<Vec<Case>> {
+        cases::open(self).await
+    }
+
+    async fn commit_pass(&self, change: &PassChange) -> Result<Committed> {
+        outbox::commit_pass(self, change).await
+    }
+
+    async fn claim(&self, owner: &str, now: Timestamp, lease_until: Timestamp) -> Result<Option<Claimed>> {
+        outbox::claim(self, owner, now, lease_until).await
+    }
+
+    async fn replace_message(&self, id: DeliveryId, owner: &str, message: &Message) -> Result<bool> {
+        outbox::replace_message(self, id, owner, message).await
+    }
+
+    async fn begin_attempt(&self, id: DeliveryId, owner: &str, now: Timestamp, lease_until: Timestamp) -> Result<bool> {
+        attempts::begin_attempt(self, id, owner, now, lease_until).await
+    }
+
+    async fn record_attempt(
+        &self,
+        id: DeliveryId,
+        owner: &str,
+        attempt: &Attempt,
+        state: &DeliveryState,
+        recipients: &[Recipient],
+        now: Timestamp,
+    ) -> Result<bool> {
+        attempts::record_attempt(self, id, owner, attempt, state, recipients, now).await
+    }
+
+    async fn release(
+        &self,
+        id: DeliveryId,
+        owner: &str,
+        not_before: Timestamp,
+        why: &str,
+        now: Timestamp,
+    ) -> Result<()> {
+        outbox::release(self, id, owner, not_before, why, now).await
+    }
+
+    async fn drop_claimed(&self, id: DeliveryId, owner: &str, why: &str, now: Timestamp) -> Result<()> {
+        outbox::drop_claimed(self, id, owner, why, now).await
+    }
+
+    async fn take_orphans(
+        &self,
+        owner: &str,
+        all: bool,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<Vec<Claimed>> {
+        attempts::take_orphans(self, owner, all, now, lease_until).await
+    }
+
+    async fn free_claims(&self, owner: &str) -> Result<u64> {
+        outbox::free_claims(self, owner).await
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>> {
+        outbox::next_due(self).await
+    }
+
+    async fn last_attempt_at(&self) -> Result<Option<Timestamp>> {
+        attempts::last_attempt_at(self).await
+    }
+
+    async fn deliveries(&self, filter: &OutboxFilter) -> Result<Vec<Delivery>> {
+        desk::deliveries(self, filter).await
+    }
+
+    async fn delivery(&self, id: DeliveryId) -> Result<Option<(Claimed, Vec<AttemptRow>)>> {
+        desk::delivery(self, id).await
+    }
+
+    async fn thread(&self, key: &DeliveryKey) -> Result<Vec<String>> {
+        outbox::thread(self, key).await
+    }
+
+    async fn act(&self, ids: &[DeliveryId], action: OutboxAction, by: &By) -> Result<Vec<Acted>> {
+        desk::act(self, ids, action, by).await
+    }
+
+    async fn outbox_counts(&self) -> Result<Vec<(&'static str, u64)>> {
+        desk::outbox_counts(self).await
+    }
+
+    async fn holds(&self) -> Result<Vec<Hold>> {
+        desk::holds(self).await
+    }
+
+    async fn set_hold(&self, hold: &Hold) -> Result<()> {
+        desk::set_hold(self, hold).await
+    }
+
+    async fn clear_holds(&self, by: &By) -> Result<Vec<Hold>> {
+        desk::clear_holds(self, by).await
+    }
+
+    async fn begin_run(
+        &self,
+        kind: RunKind,
+        due_at: Option<Timestamp>,
+        owner: &str,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<Begun> {
+        runs::begin(self, kind, due_at, owner, now, lease_until).await
+    }
+
+    async fn extend_run(&self, id: RunId, counts: RunCounts, lease_until: Timestamp) -> Result<()> {
+        runs::extend(self, id, counts, lease_until).await
+    }
+
+    async fn finish_run(
+        &self,
+        id: RunId,
+        outcome: RunOutcome,
+        counts: RunCounts,
+        detail: Option<&str>,
+        now: Timestamp,
+    ) -> Result<()> {
+        runs::finish(self, id, outcome, counts, detail, now).await
+    }
+
+    async fn interrupt_runs(&self, now: Timestamp) -> Result<u64> {
+        runs::interrupt(self, now).await
+    }
+
+    async fn last_run(&self, kind: RunKind, finished: bool) -> Result<Option<Run>> {
+        runs::last(self, kind, finished).await
+    }
+
+    async fn last_scheduled(&self, kind: RunKind) -> Result<Option<Run>> {
+        runs::last_scheduled(self, kind).await
+    }
+
+    async fn runs(&self, limit: u32) -> Result<Vec<Run>> {
+        runs::list(self, limit).await
+    }
+
+    async fn sites(&self, verdicts: &[String]) -> Result<Vec<SiteRow>> {
+        reading::sites(self, verdicts).await
+    }
+
+    async fn site_counts(&self) -> Result<SiteCounts> {
+        reading::site_counts(self).await
+    }
+
+    async fn customer_count(&self) -> Result<u64> {
+        reading::customer_count(self).await
+    }
+
+    async fn history(&self, customer: &CustomerId) -> Result<Option<Vec<HistoryEntry>>> {
+        reading::history(self, customer).await
+    }
+
+    async fn memo(&self, key: &str) -> Result<Option<String>> {
+        runs::memo(self, key).await
+    }
+
+    async fn set_memo(&self, key: &str, value: &str) -> Result<()> {
+        runs::set_memo(self, key, value).await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        runs::ping(self).await
+    }
+
+    async fn take_lead(&self, who: &str, now: Timestamp) -> Result<Lead> {
+        let mut lead = self.lead.lock().unwrap_or_else(PoisonError::into_inner);
+        if lead.is_some() {
+            return Ok(Lead::Taken);
+        }
+        match Lock::take(&self.path, who, now)? {
+            Locked::Ours(lock) => {
+                *lead = Some(lock);
+                Ok(Lead::Taken)
+            }
+            Locked::Theirs(who) => Ok(Lead::HeldBy(who)),
+        }
+    }
+
+    async fn backup(&self, to: &Path) -> Result<()> {
+        file::backup(&self.pools, to).await
+    }
+
+    async fn close(&self) {
+        file::close(&self.pools).await;
+        drop(self.lead.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}

@@ -1,0 +1,304 @@
+//! The outbox: a pass puts mail in, a deliverer takes it out. What happens once it leaves is in `attempts`.
+//!
+//! Invariants: case, events and mail of one customer are one transaction; the unique key decides whether a notice stands
+//! here already; whoever has no claim (any more) changes nothing; while a hold is set, only what was approved after it is
+//! given out.
+
+use crate::domain::Timestamp;
+use crate::domain::delivery::{DeliveryId, DeliveryKey, Held};
+
+use super::super::{Claimed, Committed, HistoryKind, Message, NewDelivery, PassChange, Result, StoreError};
+use super::desk::load_recipients;
+use super::events::{self, Event, Notice};
+use super::rows::{DeliveryRow, delivery_columns, json, millis, sites_text, time};
+use super::{Sqlite, Tx, cases, failed};
+
+/// A delivery that no hold keeps back.
+macro_rules! free_of_holds {
+    () => {
+        "NOT EXISTS (SELECT 1 FROM holds AS h WHERE d.approved_at IS NULL OR d.approved_at <= h.set_at)"
+    };
+}
+pub(super) use free_of_holds;
+
+/// What a delivery becomes when nothing more is to be sent: what a server may hold is never called dropped.
+macro_rules! nothing_more_to_send {
+    () => {
+        "CASE WHEN EXISTS (SELECT 1 FROM recipients AS r WHERE r.delivery = deliveries.id AND r.state = 'accepted') \
+              THEN 'sent' WHEN unknown_before = 1 THEN 'unknown' ELSE 'dropped' END"
+    };
+}
+pub(super) use nothing_more_to_send;
+
+pub(super) const NEXT_VERSION: &str = "UPDATE customers SET version = version + 1 WHERE id = ?1 AND version = ?2";
+
+pub(super) const QUEUE: &str = "INSERT INTO deliveries (customer, campaign, round, kind, occasion, milestone, day, \
+         deadline, because, state, held, not_before, priority, message_id, subject, envelope_from, rendered_for, \
+         evidence_at, sites, created_at, state_at) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?12, ?12) \
+     ON CONFLICT (customer, campaign, round, kind, occasion) WHERE state <> 'dropped' OR cancelled = 1 DO NOTHING \
+     RETURNING id";
+
+pub(super) const ADDRESS: &str = "INSERT INTO recipients (delivery, position, address, state) \
+     SELECT ?1, key, value, 'pending' FROM json_each(?2)";
+
+pub(super) const STORE_RAW: &str = "INSERT INTO messages (delivery, raw) VALUES (?1, ?2)";
+
+pub(super) const CLAIM: &str = concat!(
+    "UPDATE deliveries SET owner = ?1, lease_until = ?3 WHERE id = (\
+         SELECT d.id FROM deliveries AS d WHERE d.state = 'queued' AND d.not_before <= ?2 \
+             AND (d.lease_until IS NULL OR d.lease_until <= ?2) AND ",
+    free_of_holds!(),
+    " ORDER BY d.priority, d.id LIMIT 1) RETURNING id"
+);
+
+pub(super) const CLAIMED: &str = concat!(
+    "SELECT ",
+    delivery_columns!(),
+    ", m.raw FROM deliveries AS d JOIN messages AS m ON m.delivery = d.id \
+      WHERE d.id IN (SELECT value FROM json_each(?1)) ORDER BY d.id"
+);
+
+/// An attempt that ended deferred, blocked or rejected left no copy anywhere.
+pub(super) const REPLACE: &str = "UPDATE deliveries SET message_id = ?3, subject = ?4, envelope_from = ?5, \
+         rendered_for = ?6, evidence_at = ?7, sites = ?8 \
+     WHERE id = ?1 AND owner = ?2 AND state = 'queued' \
+         AND NOT EXISTS (SELECT 1 FROM attempts AS a WHERE a.delivery = deliveries.id \
+                         AND (a.outcome IS NULL OR a.outcome IN ('accepted', 'unknown'))) \
+         AND NOT EXISTS (SELECT 1 FROM recipients AS r WHERE r.delivery = deliveries.id AND r.state = 'accepted')";
+
+pub(super) const REPLACE_RAW: &str = "UPDATE messages SET raw = ?2 WHERE delivery = ?1";
+
+pub(super) const RELEASE: &str = "UPDATE deliveries SET owner = NULL, lease_until = NULL, not_before = ?3, detail = ?4, \
+         state_at = ?5 WHERE id = ?1 AND owner = ?2 AND state = 'queued'";
+
+pub(super) const DROP: &str = concat!(
+    "UPDATE deliveries SET state = ",
+    nothing_more_to_send!(),
+    ", detail = ?3, owner = NULL, lease_until = NULL, state_at = ?4 \
+      WHERE id = ?1 AND owner = ?2 AND state = 'queued' RETURNING id, customer, campaign, kind, milestone"
+);
+
+pub(super) const CHANGED: &str = "UPDATE customers SET version = version + 1 \
+     WHERE id IN (SELECT d.customer FROM json_each(?1) AS j CROSS JOIN deliveries AS d ON d.id = j.value)";
+
+pub(super) const FREE_CLAIMS: &str = "UPDATE deliveries SET owner = NULL, lease_until = NULL \
+     WHERE state = 'queued' AND owner IS NOT NULL AND owner <> ?1";
+
+pub(super) const NEXT_DUE: &str = concat!(
+    "SELECT min(max(d.not_before, coalesce(d.lease_until, d.not_before))) FROM deliveries AS d \
+     WHERE d.state = 'queued' AND ",
+    free_of_holds!()
+);
+
+pub(super) const THREAD: &str = "SELECT message_id FROM deliveries WHERE customer = ?1 AND campaign = ?2 \
+         AND state IN ('sent', 'unknown') AND NOT (round = ?3 AND kind = ?4 AND occasion = ?5) ORDER BY id";
+
+pub(super) async fn commit_pass(store: &Sqlite, change: &PassChange) -> Result<Committed> {
+    const WHAT: &str = "write what a pass decided";
+    let of_another = |customer| customer != &change.customer;
+    if of_another(&change.case.customer) || change.delivery.as_ref().is_some_and(|d| of_another(&d.facts.key.customer))
+    {
+        return Err(StoreError::Corrupt("a pass mixes two customers".to_owned()));
+    }
+    let mut tx = store.write(WHAT).await?;
+    let query = sqlx::query(NEXT_VERSION).bind(change.customer.as_str()).bind(change.version);
+    if query.execute(&mut *tx).await.map_err(failed(WHAT))?.rows_affected() == 0 {
+        tx.rollback().await.map_err(failed(WHAT))?;
+        return Ok(Committed::Stale);
+    }
+    cases::write(&mut tx, &[&change.case], WHAT).await?;
+    let of_case = |event| Event::of_case(change.at, &change.customer, &change.case.campaign, event);
+    let mut happened: Vec<_> = change.events.iter().map(of_case).collect();
+    let mut queued = None;
+    if let Some(delivery) = &change.delivery {
+        let Some(id) = insert(&mut tx, delivery, change.at, WHAT).await? else {
+            tx.rollback().await.map_err(failed(WHAT))?;
+            return Ok(Committed::Duplicate);
+        };
+        happened.push(planned(id, delivery, change.at));
+        queued = Some(id);
+    }
+    events::write(&mut tx, &happened, WHAT).await?;
+    tx.commit().await.map_err(failed(WHAT))?;
+    Ok(Committed::Done(queued))
+}
+
+/// `None`: one with this key stands there.
+async fn insert(tx: &mut Tx, new: &NewDelivery, at: Timestamp, what: &'static str) -> Result<Option<DeliveryId>> {
+    let (facts, key, message) = (&new.facts, &new.facts.key, &new.message);
+    let id: Option<i64> = sqlx::query_scalar(QUEUE)
+        .bind(key.customer.as_str())
+        .bind(&key.campaign.0)
+        .bind(key.round)
+        .bind(key.kind.as_str())
+        .bind(&key.occasion)
+        .bind(&facts.milestone)
+        .bind(facts.day.to_string())
+        .bind(facts.deadline.to_string())
+        .bind(&facts.because)
+        .bind(if new.held.is_some() { "held" } else { "queued" })
+        .bind(new.held.map(Held::as_str))
+        .bind(millis(at))
+        .bind(new.priority)
+        .bind(&message.message_id)
+        .bind(&message.subject)
+        .bind(message.envelope_from.as_str())
+        .bind(message.rendered_for.to_string())
+        .bind(millis(message.evidence_at))
+        .bind(sites_text(&message.sites))
+        .fetch_optional(&mut **tx)
+        .await
+        .map_err(failed(what))?;
+    let Some(id) = id else { return Ok(None) };
+    let addresses = json(&new.recipients.iter().map(|a| a.as_str()).collect::<Vec<_>>());
+    sqlx::query(ADDRESS).bind(id).bind(addresses).execute(&mut **tx).await.map_err(failed(what))?;
+    sqlx::query(STORE_RAW).bind(id).bind(&message.raw).execute(&mut **tx).await.map_err(failed(what))?;
+    Ok(Some(DeliveryId(id)))
+}
+
+fn planned(id: DeliveryId, new: &NewDelivery, at: Timestamp) -> Event {
+    let key = &new.facts.key;
+    let notice = Notice::new(id, &key.customer, &key.campaign, key.kind, new.facts.milestone.as_deref());
+    let (word, state) = match new.held {
+        None => ("queued", "queued".to_owned()),
+        Some(held) => ("held", format!("held ({})", held.as_str())),
+    };
+    let to: Vec<_> = new.recipients.iter().map(|a| a.masked()).collect();
+    let sites: Vec<_> = new.message.sites.iter().map(|s| s.as_str()).collect();
+    let text = format!("{state}, to {}, about {}: {}", to.join(", "), sites.join(", "), new.facts.because);
+    Event::of_delivery(at, &notice, HistoryKind::Decided, word, &text)
+}
+
+pub(super) async fn claim(
+    store: &Sqlite,
+    owner: &str,
+    now: Timestamp,
+    lease_until: Timestamp,
+) -> Result<Option<Claimed>> {
+    const WHAT: &str = "take a delivery from the queue";
+    let mut tx = store.write(WHAT).await?;
+    let query = sqlx::query_scalar(CLAIM).bind(owner).bind(millis(now)).bind(millis(lease_until));
+    let id: Option<i64> = query.fetch_optional(&mut *tx).await.map_err(failed(WHAT))?;
+    let claimed = match id {
+        Some(id) => load(&mut tx, &[id], WHAT).await?.pop(),
+        None => None,
+    };
+    tx.commit().await.map_err(failed(WHAT))?;
+    Ok(claimed)
+}
+
+#[derive(sqlx::FromRow)]
+struct ClaimedRow {
+    #[sqlx(flatten)]
+    delivery: DeliveryRow,
+    raw: Vec<u8>,
+}
+
+/// These deliveries with their mails, by number.
+pub(super) async fn load(tx: &mut Tx, ids: &[i64], what: &'static str) -> Result<Vec<Claimed>> {
+    let ids = json(&ids);
+    let mut recipients = load_recipients(tx, &ids, what).await?;
+    let rows: Vec<ClaimedRow> = sqlx::query_as(CLAIMED).bind(&ids).fetch_all(&mut **tx).await.map_err(failed(what))?;
+    rows.into_iter()
+        .map(|row| {
+            let message = row.delivery.message(row.raw)?;
+            let recipients = recipients.remove(&row.delivery.id).unwrap_or_default();
+            Ok(Claimed { delivery: row.delivery.delivery(recipients)?, message })
+        })
+        .collect()
+}
+
+pub(super) async fn replace_message(store: &Sqlite, id: DeliveryId, owner: &str, message: &Message) -> Result<bool> {
+    const WHAT: &str = "replace a message";
+    let mut tx = store.write(WHAT).await?;
+    let replaced = sqlx::query(REPLACE)
+        .bind(id.0)
+        .bind(owner)
+        .bind(&message.message_id)
+        .bind(&message.subject)
+        .bind(message.envelope_from.as_str())
+        .bind(message.rendered_for.to_string())
+        .bind(millis(message.evidence_at))
+        .bind(sites_text(&message.sites))
+        .execute(&mut *tx)
+        .await
+        .map_err(failed(WHAT))?
+        .rows_affected()
+        == 1;
+    if replaced {
+        let query = sqlx::query(REPLACE_RAW).bind(id.0).bind(&message.raw);
+        query.execute(&mut *tx).await.map_err(failed(WHAT))?;
+    }
+    tx.commit().await.map_err(failed(WHAT))?;
+    Ok(replaced)
+}
+
+pub(super) async fn release(
+    store: &Sqlite,
+    id: DeliveryId,
+    owner: &str,
+    not_before: Timestamp,
+    why: &str,
+    now: Timestamp,
+) -> Result<()> {
+    const WHAT: &str = "give a delivery back to the queue";
+    let mut tx = store.write(WHAT).await?;
+    sqlx::query(RELEASE)
+        .bind(id.0)
+        .bind(owner)
+        .bind(millis(not_before))
+        .bind(why)
+        .bind(millis(now))
+        .execute(&mut *tx)
+        .await
+        .map_err(failed(WHAT))?;
+    tx.commit().await.map_err(failed(WHAT))
+}
+
+pub(super) async fn drop_claimed(store: &Sqlite, id: DeliveryId, owner: &str, why: &str, now: Timestamp) -> Result<()> {
+    const WHAT: &str = "drop a delivery";
+    let mut tx = store.write(WHAT).await?;
+    let query = sqlx::query_as(DROP).bind(id.0).bind(owner).bind(why).bind(millis(now));
+    let dropped: Option<Notice> = query.fetch_optional(&mut *tx).await.map_err(failed(WHAT))?;
+    if let Some(notice) = dropped {
+        // Its case was told one notice less: who decided on the old picture decides again.
+        changed(&mut tx, &[id.0], WHAT).await?;
+        let text = format!("dropped before it left: {why}");
+        let event = Event::of_delivery(now, &notice, HistoryKind::Sent, "dropped", &text);
+        events::write(&mut tx, &[event], WHAT).await?;
+    }
+    tx.commit().await.map_err(failed(WHAT))
+}
+
+/// What was told to the customers of these deliveries changed.
+pub(super) async fn changed(tx: &mut Tx, ids: &[i64], what: &'static str) -> Result<()> {
+    sqlx::query(CHANGED).bind(json(&ids)).execute(&mut **tx).await.map_err(failed(what))?;
+    Ok(())
+}
+
+pub(super) async fn free_claims(store: &Sqlite, owner: &str) -> Result<u64> {
+    const WHAT: &str = "free what a dead process had claimed";
+    let mut tx = store.write(WHAT).await?;
+    let freed = sqlx::query(FREE_CLAIMS).bind(owner).execute(&mut *tx).await.map_err(failed(WHAT))?;
+    tx.commit().await.map_err(failed(WHAT))?;
+    Ok(freed.rows_affected())
+}
+
+pub(super) async fn next_due(store: &Sqlite) -> Result<Option<Timestamp>> {
+    let query = sqlx::query_scalar(NEXT_DUE).fetch_one(&store.pools.readers);
+    let due: Option<i64> = query.await.map_err(failed("ask when the next delivery is due"))?;
+    due.map(time).transpose()
+}
+
+pub(super) async fn thread(store: &Sqlite, key: &DeliveryKey) -> Result<Vec<String>> {
+    sqlx::query_scalar(THREAD)
+        .bind(key.customer.as_str())
+        .bind(&key.campaign.0)
+        .bind(key.round)
+        .bind(key.kind.as_str())
+        .bind(&key.occasion)
+        .fetch_all(&store.pools.readers)
+        .await
+        .map_err(failed("read what was sent of a case"))
+}

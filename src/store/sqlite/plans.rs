@@ -1,0 +1,140 @@
+//! Every statement is one that SQLite accepts, and none of them walks a table that grows with the fleet without reason.
+
+use std::path::Path;
+
+use sqlx::{AssertSqlSafe, Row};
+
+use super::{Sqlite, attempts, cases, desk, events, looks, outbox, reading, runs};
+
+/// A statement, and the walks it may do with the reason.
+type Case = (&'static str, &'static str, &'static [&'static str]);
+
+/// Nothing but searches (and the bound lists).
+const SEARCHES: &[&str] = &[];
+
+const STATEMENTS: &[Case] = &[
+    ("the customers file is compared with all customers", looks::CUSTOMERS, &["SCAN customers"]),
+    ("customers enter", looks::ENTER, SEARCHES),
+    ("customers leave", looks::LEAVE, SEARCHES),
+    ("versions of a batch", looks::VERSIONS, SEARCHES),
+    ("sites of a batch", looks::SITES_OF, SEARCHES),
+    ("the same seen again", looks::SEEN_AGAIN, SEARCHES),
+    ("something new seen", looks::SEEN_NEW, SEARCHES),
+    ("sites are listed", looks::LIST, SEARCHES),
+    ("sites are unlisted", looks::UNLIST, SEARCHES),
+    ("the row without a site goes", looks::PLACEHOLDER_GOES, SEARCHES),
+    ("customers were looked at", looks::LOOKED, SEARCHES),
+    ("all open cases, by the index of the open ones", cases::OPEN_CASES, &["SCAN cases USING INDEX cases_open"]),
+    ("their sites", cases::OPEN_SITES, &["SCAN c USING COVERING INDEX cases_open"]),
+    ("what was told in them", cases::OPEN_TOLD, &["SCAN c USING COVERING INDEX cases_open"]),
+    ("cases of a batch", cases::CASES_OF, SEARCHES),
+    ("their sites", cases::SITES_OF, SEARCHES),
+    ("what was told in them", cases::TOLD_OF, SEARCHES),
+    ("cases are written", cases::UPSERT, SEARCHES),
+    ("their sites are cleared", cases::CLEAR_SITES, SEARCHES),
+    ("their sites are written", cases::INSERT_SITES, SEARCHES),
+    ("events are written", events::INSERT, SEARCHES),
+    ("a customer's next version", outbox::NEXT_VERSION, SEARCHES),
+    // SQLite skips that walk as long as no deferred foreign key is open, and we have none.
+    ("a delivery is queued", outbox::QUEUE, &["SCAN events"]),
+    ("its envelope", outbox::ADDRESS, SEARCHES),
+    ("its bytes", outbox::STORE_RAW, SEARCHES),
+    (
+        "a claim walks the queue in its order, not the deliveries",
+        outbox::CLAIM,
+        &["SCAN d USING COVERING INDEX deliveries_queue"],
+    ),
+    ("claimed deliveries", outbox::CLAIMED, SEARCHES),
+    ("a message is replaced", outbox::REPLACE, SEARCHES),
+    ("its bytes are", outbox::REPLACE_RAW, SEARCHES),
+    ("an attempt begins", attempts::BEGIN, SEARCHES),
+    ("its row", attempts::OPEN_ATTEMPT, SEARCHES),
+    ("a claim is given back", attempts::GIVE_BACK, SEARCHES),
+    ("a delivery is settled", attempts::SETTLE, SEARCHES),
+    ("its attempt ends", attempts::END_ATTEMPT, SEARCHES),
+    ("a lost attempt ends", attempts::END_LOST_ATTEMPT, SEARCHES),
+    ("its recipients are settled", attempts::SETTLE_RECIPIENTS, SEARCHES),
+    ("a claim is released", outbox::RELEASE, SEARCHES),
+    ("a delivery is dropped", outbox::DROP, SEARCHES),
+    ("customers of deliveries change", outbox::CHANGED, SEARCHES),
+    ("orphans, by state", attempts::TAKE_ORPHANS, SEARCHES),
+    ("claims are freed, by state", outbox::FREE_CLAIMS, SEARCHES),
+    (
+        "the next instant walks the queue",
+        outbox::NEXT_DUE,
+        &["SCAN d USING COVERING INDEX deliveries_queue", "SEARCH d"],
+    ),
+    ("the last attempt, at the index's end", attempts::LAST_ATTEMPT, SEARCHES),
+    ("a case's earlier mails", outbox::THREAD, SEARCHES),
+    ("a listing may show all, newest first", desk::LIST, &["SCAN d"]),
+    ("recipients of deliveries", desk::RECIPIENTS, SEARCHES),
+    ("attempts of a delivery", desk::ATTEMPTS, SEARCHES),
+    ("counts by state", desk::COUNTS, &["SCAN deliveries USING COVERING INDEX deliveries_state"]),
+    ("deliveries acted on", desk::STANDING, SEARCHES),
+    ("they are approved", desk::APPROVE, SEARCHES),
+    ("they are retried", desk::RETRY, SEARCHES),
+    ("their recipients are", desk::ASK_ALL_AGAIN, SEARCHES),
+    ("they are cancelled", desk::CANCEL, SEARCHES),
+    ("the holds, three at most", desk::HOLDS, &["SCAN holds"]),
+    ("a hold is set", desk::SET_HOLD, SEARCHES),
+    ("the holds are cleared", desk::CLEAR_HOLDS, &["SCAN holds"]),
+    ("what is held for them", desk::HELD_FOR_THEM, SEARCHES),
+    ("whether a run is done", runs::DONE_ALREADY, SEARCHES),
+    ("the unfinished run", runs::UNFINISHED, SEARCHES),
+    ("it lapses", runs::LAPSE, SEARCHES),
+    ("a run begins", runs::BEGIN, SEARCHES),
+    ("a run lives", runs::EXTEND, SEARCHES),
+    ("a run ends", runs::FINISH, SEARCHES),
+    ("unfinished runs, by their index", runs::INTERRUPT, &["SCAN runs USING INDEX runs_alive"]),
+    ("the last run", runs::LAST, SEARCHES),
+    ("the last good run", runs::LAST_DONE, SEARCHES),
+    ("the last scheduled run", runs::LAST_SCHEDULED, SEARCHES),
+    ("runs, newest first, up to a limit", runs::LIST, &["SCAN runs"]),
+    ("a memo", runs::MEMO, SEARCHES),
+    ("a memo is written", runs::SET_MEMO, SEARCHES),
+    ("all sites are listed", reading::SITES, &["SCAN c"]),
+    ("all sites are counted", reading::SITE_COUNTS, &["SCAN c"]),
+    ("all customers are counted", reading::CUSTOMER_COUNT, &["SCAN customers"]),
+    ("whether a customer is known", reading::HEARD_OF, SEARCHES),
+    ("a customer's observations", reading::OBSERVATIONS, SEARCHES),
+    ("a customer's events", reading::EVENTS, SEARCHES),
+    ("a customer's attempts", reading::ATTEMPTS, SEARCHES),
+];
+
+/// Walks that cost nothing: bound lists, values, and the holds (three rows at most).
+const FREE: &[&str] = &["SCAN j VIRTUAL", "SCAN json_each VIRTUAL", "SCAN h", "SCAN CONSTANT ROW"];
+
+#[tokio::test]
+async fn no_statement_walks_what_it_need_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(&directory.path().join("kigen.db")).await.unwrap();
+    let mut wrong = Vec::new();
+    for (sentence, sql, allowed) in STATEMENTS {
+        for step in plan(&store, sql).await {
+            let ok = |prefix: &&str| step.starts_with(*prefix);
+            if step.starts_with("SCAN") && !FREE.iter().any(ok) && !allowed.iter().any(ok) {
+                wrong.push(format!("{sentence}: {step}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+async fn plan(store: &Sqlite, sql: &str) -> Vec<String> {
+    let explained = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")));
+    let rows = explained.fetch_all(&store.pools.writer).await.unwrap_or_else(|e| panic!("{e}: {sql}"));
+    rows.iter().map(|row| row.get::<String, _>("detail")).collect()
+}
+
+#[tokio::test]
+async fn the_statements_are_all_in_the_table() {
+    // Reads the sources beside this file: a new constant must be added above.
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/sqlite");
+    let names = ["attempts", "cases", "desk", "events", "looks", "outbox", "reading", "runs"];
+    let declared: usize = names
+        .iter()
+        .map(|name| std::fs::read_to_string(sources.join(format!("{name}.rs"))).unwrap())
+        .map(|text| text.matches("pub(super) const ").count())
+        .sum();
+    assert_eq!(declared, STATEMENTS.len());
+}

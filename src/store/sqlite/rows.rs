@@ -1,0 +1,451 @@
+//! Rows as SQLite gives them, and the domain's types they stand for. A row that contradicts itself is a loud error.
+
+use chrono::{DateTime, NaiveDate};
+use serde::Serialize;
+
+use crate::domain::Timestamp;
+use crate::domain::campaign::{CampaignId, Standing};
+use crate::domain::case::{Case, CaseSite, CaseState, Evidence, Reference, Told};
+use crate::domain::customer::Address;
+use crate::domain::delivery::{DeliveryFacts, DeliveryId, DeliveryKey, DeliveryState, Held, Recipient, RecipientState};
+use crate::domain::observation::{Observation, RawSettings, Verdict};
+use crate::domain::plan::NoticeKind;
+use crate::domain::site::{AuthMethod, CustomerId, ServerType, SiteName};
+
+use super::super::{
+    AttemptRow, Delivery, Hold, HoldKind, Message, Result, Run, RunCounts, RunId, RunKind, RunOutcome, SiteRow,
+    StoreError,
+};
+
+/// An instant as the store keeps it: UNIX milliseconds.
+pub(super) fn millis(at: Timestamp) -> i64 {
+    at.timestamp_millis()
+}
+
+/// Rows for `json_each`: one bound text instead of a statement a row.
+pub(super) fn json<T: Serialize>(rows: &T) -> String {
+    serde_json::to_string(rows).expect("texts, numbers and nothing always make JSON")
+}
+
+pub(super) fn time(millis: i64) -> Result<Timestamp> {
+    DateTime::from_timestamp_millis(millis).ok_or_else(|| corrupt("an instant out of range", &millis.to_string()))
+}
+
+pub(super) fn day(text: &str) -> Result<NaiveDate> {
+    text.parse().map_err(|_| corrupt("no civil day", text))
+}
+
+/// A word of one of the domain's enums.
+pub(super) fn word<T>(parse: impl FnOnce(&str) -> Option<T>, text: &str) -> Result<T> {
+    parse(text).ok_or_else(|| corrupt("an unknown word", text))
+}
+
+fn optional<T>(parse: impl FnOnce(&str) -> Option<T>, text: Option<&str>) -> Result<Option<T>> {
+    text.map(|text| word(parse, text)).transpose()
+}
+
+pub(super) fn customer(text: &str) -> Result<CustomerId> {
+    CustomerId::new(text).map_err(|_| corrupt("no customer id", text))
+}
+
+/// The site of a row: '' stands for a customer none of whose sites could be listed.
+pub(super) fn site(text: &str) -> Result<Option<SiteName>> {
+    match text {
+        "" => Ok(None),
+        name => SiteName::new(name).map(Some).map_err(|_| corrupt("no site name", name)),
+    }
+}
+
+pub(super) fn site_text(site: Option<&SiteName>) -> &str {
+    site.map_or("", SiteName::as_str)
+}
+
+fn address(text: &str) -> Result<Address> {
+    Address::new(text).map_err(|_| StoreError::Corrupt("a mail address that is none".to_owned()))
+}
+
+pub(super) fn count<T: TryFrom<i64>>(n: i64) -> Result<T> {
+    T::try_from(n).map_err(|_| corrupt("a number out of range", &n.to_string()))
+}
+
+fn corrupt(what: &str, value: &str) -> StoreError {
+    StoreError::Corrupt(format!("{what}: {value:?}"))
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct ObservationRow {
+    pub(super) id: i64,
+    pub(super) customer: String,
+    pub(super) site: String,
+    verdict: String,
+    reason: Option<String>,
+    server_type: Option<String>,
+    auth_method: Option<String>,
+    raw_server_type: Option<String>,
+    raw_auth_method: Option<String>,
+    detail: Option<String>,
+    pub(super) first_seen_at: i64,
+    last_seen_at: i64,
+}
+
+impl ObservationRow {
+    pub(super) fn observation(self) -> Result<Observation> {
+        Ok(Observation {
+            customer: customer(&self.customer)?,
+            site: site(&self.site)?,
+            verdict: word(|word| Verdict::parse(word, self.reason.as_deref()), &self.verdict)?,
+            server_type: optional(ServerType::parse, self.server_type.as_deref())?,
+            auth_method: optional(AuthMethod::parse, self.auth_method.as_deref())?,
+            raw: RawSettings { server_type: self.raw_server_type, auth_method: self.raw_auth_method },
+            detail: self.detail,
+            observed_at: time(self.last_seen_at)?,
+        })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct ListedRow {
+    name: String,
+    unreadable_scans: i64,
+    #[sqlx(flatten)]
+    seen: ObservationRow,
+}
+
+impl ListedRow {
+    pub(super) fn site(self) -> Result<SiteRow> {
+        Ok(SiteRow {
+            customer_name: self.name,
+            seen: self.seen.observation()?,
+            unreadable_scans: count(self.unreadable_scans)?,
+        })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct CaseRow {
+    customer: String,
+    campaign: String,
+    reference: String,
+    round: i64,
+    state: String,
+    resolved_at: Option<i64>,
+    opened_at: i64,
+    round_at: i64,
+}
+
+impl CaseRow {
+    pub(super) fn case(self) -> Result<Case> {
+        let state = match (self.state.as_str(), self.resolved_at) {
+            ("open", None) => CaseState::Open,
+            ("resolved", Some(at)) => CaseState::Resolved { at: time(at)? },
+            (state, _) => return Err(corrupt("a case's state", state)),
+        };
+        Ok(Case {
+            customer: customer(&self.customer)?,
+            campaign: CampaignId(self.campaign),
+            reference: Reference(self.reference),
+            round: count(self.round)?,
+            state,
+            opened_at: time(self.opened_at)?,
+            round_at: time(self.round_at)?,
+            sites: std::collections::BTreeMap::new(),
+            told: Vec::new(),
+        })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct CaseSiteRow {
+    pub(super) customer: String,
+    pub(super) campaign: String,
+    pub(super) site: String,
+    standing: String,
+    since: i64,
+    clear_scans: i64,
+    absent_scans: i64,
+    now_observed_at: i64,
+    now_server_type: Option<String>,
+    now_auth_method: Option<String>,
+    now_raw_server_type: Option<String>,
+    now_raw_auth_method: Option<String>,
+    before_observed_at: i64,
+    before_server_type: Option<String>,
+    before_auth_method: Option<String>,
+    before_raw_server_type: Option<String>,
+    before_raw_auth_method: Option<String>,
+}
+
+impl CaseSiteRow {
+    pub(super) fn site(self) -> Result<CaseSite> {
+        Ok(CaseSite {
+            standing: word(Standing::parse, &self.standing)?,
+            since: time(self.since)?,
+            clear_scans: count(self.clear_scans)?,
+            absent_scans: count(self.absent_scans)?,
+            now: Evidence {
+                observed_at: time(self.now_observed_at)?,
+                server_type: optional(ServerType::parse, self.now_server_type.as_deref())?,
+                auth_method: optional(AuthMethod::parse, self.now_auth_method.as_deref())?,
+                raw: RawSettings { server_type: self.now_raw_server_type, auth_method: self.now_raw_auth_method },
+            },
+            before: Evidence {
+                observed_at: time(self.before_observed_at)?,
+                server_type: optional(ServerType::parse, self.before_server_type.as_deref())?,
+                auth_method: optional(AuthMethod::parse, self.before_auth_method.as_deref())?,
+                raw: RawSettings { server_type: self.before_raw_server_type, auth_method: self.before_raw_auth_method },
+            },
+        })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct ToldRow {
+    pub(super) customer: String,
+    pub(super) campaign: String,
+    kind: String,
+    round: i64,
+    occasion: String,
+    day: String,
+    deadline: String,
+    held: Option<String>,
+}
+
+impl ToldRow {
+    pub(super) fn told(self) -> Result<Told> {
+        let held = optional(Held::parse, self.held.as_deref())?;
+        Ok(Told {
+            kind: word(NoticeKind::parse, &self.kind)?,
+            round: count(self.round)?,
+            occasion: self.occasion,
+            day: day(&self.day)?,
+            deadline: day(&self.deadline)?,
+            // Held because its acceptance is unknown: it may have been read.
+            counts: matches!(held, None | Some(Held::Unknown)),
+        })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct DeliveryRow {
+    pub(super) id: i64,
+    customer: String,
+    campaign: String,
+    round: i64,
+    kind: String,
+    occasion: String,
+    milestone: Option<String>,
+    day: String,
+    deadline: String,
+    because: String,
+    state: String,
+    held: Option<String>,
+    detail: Option<String>,
+    not_before: i64,
+    attempts: i64,
+    unknown_before: i64,
+    message_id: String,
+    subject: String,
+    envelope_from: String,
+    rendered_for: String,
+    evidence_at: i64,
+    sites: String,
+    created_at: i64,
+    state_at: i64,
+    approved_by: Option<String>,
+    approved_at: Option<i64>,
+}
+
+/// A delivery's columns, as [`DeliveryRow`] wants them.
+macro_rules! delivery_columns {
+    () => {
+        "d.id, d.customer, d.campaign, d.round, d.kind, d.occasion, d.milestone, d.day, d.deadline, d.because, \
+         d.state, d.held, d.detail, d.not_before, d.attempts, d.unknown_before, d.message_id, d.subject, \
+         d.envelope_from, d.rendered_for, d.evidence_at, d.sites, d.created_at, d.state_at, d.approved_by, \
+         d.approved_at"
+    };
+}
+pub(super) use delivery_columns;
+
+/// An observation's columns, as [`ObservationRow`] wants them.
+macro_rules! observation_columns {
+    () => {
+        "o.id, o.customer, o.site, o.verdict, o.reason, o.server_type, o.auth_method, o.raw_server_type, \
+         o.raw_auth_method, o.detail, o.first_seen_at, o.last_seen_at"
+    };
+}
+pub(super) use observation_columns;
+
+/// The state that a row's words stand for.
+pub(super) fn delivery_state(state: &str, held: Option<&str>, not_before: i64) -> Result<DeliveryState> {
+    Ok(match (state, held) {
+        ("held", Some(held)) => DeliveryState::Held(word(Held::parse, held)?),
+        ("queued", None) => DeliveryState::Queued { not_before: time(not_before)? },
+        ("sending", None) => DeliveryState::Sending,
+        ("sent", None) => DeliveryState::Sent,
+        ("unknown", None) => DeliveryState::Unknown,
+        ("failed", None) => DeliveryState::Failed,
+        ("dropped", None) => DeliveryState::Dropped,
+        _ => return Err(corrupt("a delivery's state", state)),
+    })
+}
+
+impl DeliveryRow {
+    pub(super) fn delivery(self, recipients: Vec<Recipient>) -> Result<Delivery> {
+        let approved = match (self.approved_by, self.approved_at) {
+            (Some(who), Some(at)) => Some((who, time(at)?)),
+            _ => None,
+        };
+        Ok(Delivery {
+            id: DeliveryId(self.id),
+            facts: DeliveryFacts {
+                key: DeliveryKey {
+                    customer: customer(&self.customer)?,
+                    campaign: CampaignId(self.campaign),
+                    round: count(self.round)?,
+                    kind: word(NoticeKind::parse, &self.kind)?,
+                    occasion: self.occasion,
+                },
+                milestone: self.milestone,
+                day: day(&self.day)?,
+                deadline: day(&self.deadline)?,
+                because: self.because,
+            },
+            state: delivery_state(&self.state, self.held.as_deref(), self.not_before)?,
+            detail: self.detail,
+            recipients,
+            attempts: count(self.attempts)?,
+            unknown_before: self.unknown_before != 0,
+            message_id: self.message_id,
+            subject: self.subject,
+            sites: sites(&self.sites)?,
+            rendered_for: day(&self.rendered_for)?,
+            evidence_at: time(self.evidence_at)?,
+            created_at: time(self.created_at)?,
+            state_at: time(self.state_at)?,
+            approved,
+        })
+    }
+
+    pub(super) fn message(&self, raw: Vec<u8>) -> Result<Message> {
+        Ok(Message {
+            message_id: self.message_id.clone(),
+            subject: self.subject.clone(),
+            envelope_from: address(&self.envelope_from)?,
+            raw,
+            rendered_for: day(&self.rendered_for)?,
+            evidence_at: time(self.evidence_at)?,
+            sites: sites(&self.sites)?,
+        })
+    }
+}
+
+/// The sites a mail speaks of, as they stand in its row.
+pub(super) fn sites_text(sites: &[SiteName]) -> String {
+    json(&sites.iter().map(SiteName::as_str).collect::<Vec<_>>())
+}
+
+fn sites(text: &str) -> Result<Vec<SiteName>> {
+    let names: Vec<String> = serde_json::from_str(text).map_err(|_| corrupt("no list of sites", text))?;
+    names.iter().map(|name| SiteName::new(name).map_err(|_| corrupt("no site name", name))).collect()
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct RecipientRow {
+    pub(super) delivery: i64,
+    address: String,
+    state: String,
+    reply: Option<String>,
+}
+
+impl RecipientRow {
+    pub(super) fn recipient(self) -> Result<Recipient> {
+        Ok(Recipient {
+            address: address(&self.address)?,
+            state: word(RecipientState::parse, &self.state)?,
+            reply: self.reply,
+        })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct AttemptLine {
+    pub(super) delivery: i64,
+    number: i64,
+    started_at: i64,
+    finished_at: Option<i64>,
+    outcome: Option<String>,
+    reply: Option<String>,
+}
+
+impl AttemptLine {
+    pub(super) fn attempt(self) -> Result<AttemptRow> {
+        Ok(AttemptRow {
+            delivery: DeliveryId(self.delivery),
+            number: count(self.number)?,
+            started_at: time(self.started_at)?,
+            finished_at: self.finished_at.map(time).transpose()?,
+            outcome: self.outcome,
+            reply: self.reply,
+        })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct RunRow {
+    id: i64,
+    kind: String,
+    due_at: Option<i64>,
+    owner: String,
+    started_at: i64,
+    lease_until: i64,
+    finished_at: Option<i64>,
+    outcome: Option<String>,
+    customers: i64,
+    sites: i64,
+    unreadable: i64,
+    queued: i64,
+    held: i64,
+    detail: Option<String>,
+}
+
+impl RunRow {
+    pub(super) fn run(self) -> Result<Run> {
+        Ok(Run {
+            id: RunId(self.id),
+            kind: word(RunKind::parse, &self.kind)?,
+            due_at: self.due_at.map(time).transpose()?,
+            owner: self.owner,
+            started_at: time(self.started_at)?,
+            lease_until: time(self.lease_until)?,
+            finished_at: self.finished_at.map(time).transpose()?,
+            outcome: optional(RunOutcome::parse, self.outcome.as_deref())?,
+            counts: RunCounts {
+                customers: count(self.customers)?,
+                sites: count(self.sites)?,
+                unreadable: count(self.unreadable)?,
+                queued: count(self.queued)?,
+                held: count(self.held)?,
+            },
+            detail: self.detail,
+        })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct HoldRow {
+    kind: String,
+    reason: String,
+    set_by: String,
+    set_at: i64,
+}
+
+impl HoldRow {
+    pub(super) fn hold(self) -> Result<Hold> {
+        Ok(Hold {
+            kind: word(HoldKind::parse, &self.kind)?,
+            reason: self.reason,
+            set_by: self.set_by,
+            set_at: time(self.set_at)?,
+        })
+    }
+}

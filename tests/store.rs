@@ -1,0 +1,129 @@
+//! What every store promises, written against `&dyn Store`: one function a promise, run for each database by the macro
+//! at the end.
+
+#![allow(clippy::unwrap_used, reason = "a test may; clippy sees that only in functions marked as one")]
+
+#[path = "store/desk.rs"]
+mod desk;
+#[path = "store/fixtures.rs"]
+mod fixtures;
+#[path = "store/looks.rs"]
+mod looks;
+#[path = "store/outbox.rs"]
+mod outbox;
+#[path = "store/runs.rs"]
+mod runs;
+#[path = "store/scale.rs"]
+mod scale;
+#[path = "store/sqlite_file.rs"]
+mod sqlite_file;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use kigen::config::StateUrl;
+use kigen::store::{self, Store};
+
+/// A place where a state is kept, as several processes see it.
+#[async_trait]
+pub trait House: Send + Sync {
+    /// Opens the same state once more.
+    async fn open(&self) -> Arc<dyn Store>;
+}
+
+/// A house with one SQLite file in it.
+pub struct SqliteHouse {
+    directory: tempfile::TempDir,
+}
+
+impl Default for SqliteHouse {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SqliteHouse {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    /// The state's file.
+    pub fn file(&self) -> std::path::PathBuf {
+        self.directory.path().join("kigen.db")
+    }
+}
+
+#[async_trait]
+impl House for SqliteHouse {
+    async fn open(&self) -> Arc<dyn Store> {
+        store::open(&StateUrl::Sqlite(self.file())).await.unwrap()
+    }
+}
+
+macro_rules! promises {
+    ($($room:ident: $($name:ident),+ $(,)?;)+) => {
+        mod sqlite_keeps {
+            $(mod $room {
+                $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    crate::$room::$name(&crate::SqliteHouse::new()).await;
+                })+
+            })+
+        }
+    };
+}
+
+promises! {
+    looks:
+        customers_come_are_renamed_and_go,
+        what_was_seen_comes_back,
+        cases_come_back,
+        refused_logons_are_remembered_and_forgotten,
+        a_stale_look_changes_nothing_and_leaves_the_others_alone,
+        a_failed_listing_makes_every_listed_site_unreadable,
+        a_customer_without_sites_has_one_line_until_a_listing_succeeds,
+        only_a_scan_takes_sites_off_the_list,
+        only_scans_count_as_unreadable,
+        history_keeps_changes_not_looks,
+        listings_and_counts_leave_out_who_is_gone;
+    outbox:
+        a_pass_comes_back_as_it_was_written,
+        a_notice_stands_in_the_outbox_once,
+        a_stale_pass_is_refused,
+        nobody_gets_what_another_has,
+        the_queue_goes_by_priority_number_and_time,
+        a_lease_that_ran_out_gives_the_delivery_to_the_next,
+        an_attempt_is_recorded_as_a_whole,
+        who_lost_the_claim_records_only_the_attempt,
+        orphans_are_taken_over,
+        claims_of_a_dead_process_are_freed,
+        a_message_is_replaced_only_while_no_server_may_hold_it,
+        release_and_drop,
+        what_a_server_may_hold_is_never_dropped,
+        reminders_answer_what_was_sent,
+        a_case_knows_what_was_told;
+    desk:
+        holds_keep_back_what_was_not_approved_after,
+        a_hold_set_after_the_claim_takes_it_away,
+        resume_releases_what_was_held_for_it,
+        actions_go_where_they_make_sense,
+        an_approved_notice_counts_from_that_day,
+        a_retry_asks_again_who_is_not_settled,
+        a_cancelled_notice_counts_as_had,
+        an_action_makes_old_decisions_stale,
+        deliveries_are_listed_and_counted,
+        history_tells_what_was_sent_and_answered;
+    runs:
+        a_schedule_time_runs_once,
+        an_interrupted_time_runs_again,
+        a_run_without_a_sign_of_life_lapses,
+        only_the_daemons_runs_are_interrupted,
+        last_runs,
+        memos_and_ping,
+        one_has_the_lead;
+    scale:
+        a_hundred_committers_at_once,
+        a_kill_in_the_middle_loses_nothing_that_was_committed,
+        the_number_of_statements_does_not_grow_with_the_fleet;
+}
