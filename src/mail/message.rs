@@ -132,9 +132,11 @@ fn header(parts: &Parts) -> Result<String, BuildError> {
     fields.tokens("Message-ID", [identifier("Message-ID", &parts.message_id)?]);
     if let Some(last) = parts.thread.last() {
         fields.tokens("In-Reply-To", [identifier("In-Reply-To", last)?]);
-        let kept = parts.thread.iter().take(1).chain(
-            parts.thread.iter().skip(1).skip((parts.thread.len() - 1).saturating_sub(REFERENCES_MAX)),
-        );
+        let kept = parts
+            .thread
+            .iter()
+            .take(1)
+            .chain(parts.thread.iter().skip(1).skip((parts.thread.len() - 1).saturating_sub(REFERENCES_MAX)));
         let kept: Vec<&str> = kept.map(|id| identifier("References", id)).collect::<Result<_, _>>()?;
         fields.tokens("References", kept);
     }
@@ -198,7 +200,11 @@ fn boundary(message_id: &str, which: &str) -> String {
 
 fn digest(text: &str, hex_digits: usize) -> String {
     let hash = Sha256::digest(text.as_bytes());
-    hash.iter().flat_map(|b| [b >> 4, b & 15]).take(hex_digits).map(|d| char::from(b"0123456789abcdef"[d as usize])).collect()
+    hash.iter()
+        .flat_map(|b| [b >> 4, b & 15])
+        .take(hex_digits)
+        .map(|d| char::from(b"0123456789abcdef"[d as usize]))
+        .collect()
 }
 
 fn identifier<'a>(field: &'static str, id: &'a str) -> Result<&'a str, BuildError> {

@@ -31,16 +31,8 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in the order of a session.
-    pub const ALL: [Self; 8] = [
-        Self::Connect,
-        Self::Ehlo,
-        Self::Starttls,
-        Self::Auth,
-        Self::Mail,
-        Self::Rcpt,
-        Self::Data,
-        Self::Dot,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::Connect, Self::Ehlo, Self::Starttls, Self::Auth, Self::Mail, Self::Rcpt, Self::Data, Self::Dot];
 
     /// What it is called in a report.
     #[must_use]
@@ -121,13 +113,7 @@ const TABLE: &[Row] = &[
     Row { stages: &[Stage::Mail], codes: &[552], outcome: Outcome::Rejected, ..ROW },
     Row { stages: &[Stage::Mail], enhanced: Some(Enhanced(5, 3, 4)), outcome: Outcome::Rejected, ..ROW },
     // "552 too many recipients" means 452 (RFC 5321 4.5.3.1.10); docomo says it so.
-    Row {
-        stages: &[Stage::Rcpt],
-        codes: &[552],
-        text: Some("too many recipients"),
-        outcome: Outcome::Deferred,
-        ..ROW
-    },
+    Row { stages: &[Stage::Rcpt], codes: &[552], text: Some("too many recipients"), outcome: Outcome::Deferred, ..ROW },
     Row { stages: &[Stage::Rcpt], enhanced: Some(Enhanced(5, 5, 3)), outcome: Outcome::Deferred, ..ROW },
     // Out of step: a state of this session (docomo: 503, 504 for session limits), which a fresh one mends.
     Row {
@@ -161,13 +147,9 @@ pub fn classify(stage: Stage, code: u16, enhanced: Option<Enhanced>, text: &str)
 pub fn unclear(stage: Stage) -> Outcome {
     match stage {
         Stage::Dot => Outcome::Unknown,
-        Stage::Connect
-        | Stage::Ehlo
-        | Stage::Starttls
-        | Stage::Auth
-        | Stage::Mail
-        | Stage::Rcpt
-        | Stage::Data => Outcome::Deferred,
+        Stage::Connect | Stage::Ehlo | Stage::Starttls | Stage::Auth | Stage::Mail | Stage::Rcpt | Stage::Data => {
+            Outcome::Deferred
+        }
     }
 }
 
@@ -289,13 +271,33 @@ mod tests {
             (Rcpt, "552 too many recipients", Deferred, "RFC 5321 4.5.3.1.10"),
             (Rcpt, "552 5.2.2 mailbox full", Rejected, "the recipient's mailbox, by a 5xx"),
             (Rcpt, "554 5.7.1 <t***@example.jp>: Relay access denied", Blocked, "the relay does not relay for us"),
-            (Rcpt, "550 5.7.54 SMTP; Unable to relay recipient in non-accepted domain", Blocked, "the same by Exchange"),
+            (
+                Rcpt,
+                "550 5.7.54 SMTP; Unable to relay recipient in non-accepted domain",
+                Blocked,
+                "the same by Exchange",
+            ),
             (Rcpt, "550 5.7.232 tenant limit", Blocked, "until tomorrow"),
             (Data, "554 no valid recipients", Rejected, "refused before the message"),
             (Data, "451 4.3.0 later", Deferred, "later"),
-            (Data, "554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException", Blocked, "until tomorrow"),
-            (Dot, "554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException", Blocked, "until tomorrow"),
-            (Dot, "554 5.2.2 mailbox full; STOREDRV.Submission.Exception:QuotaExceededException.M", Blocked, "our Sent Items"),
+            (
+                Data,
+                "554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException",
+                Blocked,
+                "until tomorrow",
+            ),
+            (
+                Dot,
+                "554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException",
+                Blocked,
+                "until tomorrow",
+            ),
+            (
+                Dot,
+                "554 5.2.2 mailbox full; STOREDRV.Submission.Exception:QuotaExceededException.M",
+                Blocked,
+                "our Sent Items",
+            ),
             (Dot, "554 5.2.2 mailbox full", Rejected, "the recipient's mailbox"),
             (Dot, "550 5.7.60 SMTP; Client does not have permissions to send as this sender", Blocked, "send-as"),
             (Dot, "550 5.1.8 Access denied, bad outbound sender", Blocked, "blocked for spam"),

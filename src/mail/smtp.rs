@@ -234,7 +234,10 @@ impl Smtp {
     /// Required: without it nothing goes on, whatever the server says.
     async fn starttls(&self, mut dialogue: Dialogue, offer: &Offer) -> Result<Dialogue, Failure> {
         if !offer.starttls {
-            return Err(Failure::new(Outcome::Blocked, "the server does not offer STARTTLS, which mail.smtp.tls requires"));
+            return Err(Failure::new(
+                Outcome::Blocked,
+                "the server does not offer STARTTLS, which mail.smtp.tls requires",
+            ));
         }
         expect(Stage::Starttls, &[220], dialogue.command("STARTTLS").await)?;
         let stream = dialogue.into_stream().await.map_err(|t| Failure::trouble(Stage::Starttls, &t))?;
