@@ -289,7 +289,7 @@ async fn check(script: &str, expected: Outcome, why: &str) {
     let mut smtp = Smtp::new(&config).unwrap().dot_timeout(if waits { SHORT } else { config.timeout });
     let done = send(&mut smtp, &mail()).await;
     assert_eq!(done.outcome, expected, "{script}: {why} (the reply was {:?})", done.reply);
-    assert!(done.reply.chars().count() <= 340 && !done.reply.contains("taro@"), "{}", done.reply);
+    assert!(done.reply.chars().count() <= 300 && !done.reply.contains("taro@"), "{}", done.reply);
     if done.outcome != Outcome::Accepted {
         assert!(done.recipients.iter().all(|(_, state, _)| *state != RecipientState::Accepted), "{script}");
     }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout};
 
 use super::dialogue::{Dialogue, Direction, Halted, Observer, Reply, Stream, Trouble};
 use super::message::{addr_spec, well_formed};
-use super::outcome::{Stage, classify, unclear};
+use super::outcome::{Stage, classify, one_line, unclear};
 use super::signin::SignIn;
 use super::{MailError, Outgoing, Transport, tls};
 use crate::config::{SmtpConfig, SmtpTls};
@@ -78,8 +78,8 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    pub(super) fn new(outcome: Outcome, reply: impl Into<String>) -> Self {
-        Self { outcome, reply: reply.into(), refused: None }
+    pub(super) fn new(outcome: Outcome, reply: impl AsRef<str>) -> Self {
+        Self { outcome, reply: one_line(reply.as_ref()), refused: None }
     }
 
     fn signin_refused(&self) -> bool {

@@ -10,7 +10,6 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::MailError;
-use super::outcome::one_line;
 use super::smtp::Failure;
 use crate::domain::delivery::Outcome;
 use crate::secret::Secret;
@@ -114,7 +113,7 @@ impl Tokens {
 fn read_answer(status: u16, answer: &[u8]) -> Result<Granted, Failure> {
     // Of the moment: the endpoint's trouble and its throttling. Everything else lasts until somebody mends it.
     let outcome = if status == 429 || status >= 500 { Outcome::Deferred } else { Outcome::Blocked };
-    let failure = |what: String| Failure::new(outcome.clone(), one_line(&format!("mail.smtp.token_url: {what}")));
+    let failure = |what: String| Failure::new(outcome.clone(), format!("mail.smtp.token_url: {what}"));
     if status == 200
         && let Ok(granted) = serde_json::from_slice::<Granted>(answer)
     {
@@ -163,7 +162,7 @@ fn describe(error: &reqwest::Error) -> String {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    one_line(&text)
+    text
 }
 
 #[cfg(test)]
