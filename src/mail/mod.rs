@@ -1,14 +1,30 @@
 //! Mail: building the whole message, handing it to a server, and what the server's words mean. Knows nothing of notices.
+//!
+//! `message` (with `header`) makes the bytes; `smtp` (with `dialogue`, `tls`, `signin`, `token`) and `maildir` are the ways
+//! out; `outcome` is the table of what a reply means; `pace` spaces the mails. Invariant: only a server's 250 to the end of
+//! the message is [`Outcome::Accepted`](crate::domain::delivery::Outcome::Accepted).
 
+mod dialogue;
+mod header;
 pub mod maildir;
 pub mod message;
 pub mod outcome;
+pub mod pace;
+mod signin;
 pub mod smtp;
+mod tls;
+mod token;
+
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 
+use crate::config::{MailConfig, TransportConfig};
 use crate::domain::customer::Address;
 use crate::domain::delivery::Attempt;
+use crate::secret::SecretError;
+
+pub use dialogue::{Direction, Observer};
 
 /// One mail as it leaves: an envelope and bytes that are not touched any more.
 #[derive(Debug, Clone)]
@@ -31,4 +47,64 @@ pub trait Transport: Send {
 
     /// Ends the connection politely (QUIT), within a few seconds.
     async fn close(&mut self);
+}
+
+/// Why a transport cannot be set up. Nothing has been connected to yet.
+#[derive(Debug, thiserror::Error)]
+pub enum MailError {
+    /// The password or the application's secret.
+    #[error("cannot read the secret for mail.smtp")]
+    Secret(#[source] SecretError),
+    /// No host name and no IP address.
+    #[error("mail.smtp.host {0:?} is no name that a certificate could be for")]
+    Host(String),
+    /// `ca_file`.
+    #[error("cannot use mail.smtp.ca_file {path}")]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Nothing to verify the server with.
+    #[error("the system has no trusted certificates; install ca-certificates or set mail.smtp.ca_file")]
+    NoRoots,
+    /// rustls refused its own settings.
+    #[error("cannot set up TLS")]
+    Tls(#[source] rustls::Error),
+    /// The token endpoint's address.
+    #[error("mail.smtp.token_url must be https (plain http is for loopback addresses only)")]
+    TokenUrl,
+    /// The HTTP client for tokens.
+    #[error("cannot set up the client for mail.smtp.token_url")]
+    TokenClient(#[source] reqwest::Error),
+    /// A directory of the maildir.
+    #[error("cannot make the mail directory {path}")]
+    Maildir {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// The configured way out. Secrets are read here; nothing is connected to before the first mail.
+///
+/// # Errors
+/// [`MailError`]
+pub fn transport(config: &MailConfig) -> Result<Box<dyn Transport>, MailError> {
+    transport_observed(config, None)
+}
+
+/// As [`transport`], with each line of the SMTP dialogue shown to `observer`.
+///
+/// # Errors
+/// [`MailError`]
+pub fn transport_observed(config: &MailConfig, observer: Option<Observer>) -> Result<Box<dyn Transport>, MailError> {
+    Ok(match &config.transport {
+        TransportConfig::Smtp(smtp) => Box::new(smtp::Smtp::new(smtp)?.observed(observer)),
+        TransportConfig::Maildir(path) => Box::new(maildir::Maildir::new(path)?),
+    })
 }

@@ -1,0 +1,730 @@
+//! The SMTP transport against servers that misbehave: no false "accepted", no hang, nothing repeated, nothing leaked.
+//!
+//! A server here follows a script, one per connection, of words separated by `|`:
+//! `>text` says a line · `>>text` says it raw (`\r\n` as written) · `<WORD` reads a line and wants it to begin so ·
+//! `body` reads the message to its dot · `tls` shakes hands · `close` ends the connection · `hang` waits until the client
+//! has gone · `stuck` neither reads nor says
+//! anything · `endless` says one line for ever · `flood` says `250-x` for ever · `serve` answers everything as it should.
+//! `hello`, `envelope` and `data` stand for the usual lines.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests panic like tests do")]
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kigen::config::{MailConfig, NamedAddress, SmtpAuth, SmtpConfig, SmtpTls, Support, TransportConfig};
+use kigen::domain::customer::Address;
+use kigen::domain::delivery::{Attempt, Outcome, RecipientState, UnknownPolicy};
+use kigen::mail::smtp::Smtp;
+use kigen::mail::{Direction, MailError, Outgoing, Transport};
+use kigen::secret::SecretSource;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+/// A listening server and what it heard, a list of lines per connection; a message is the one line `(body)`.
+struct Server {
+    port: u16,
+    heard: Arc<Mutex<Vec<Vec<String>>>>,
+    bodies: Arc<Mutex<Vec<Vec<u8>>>>,
+    /// Where a client did not keep to the script; checked when the server is dropped.
+    faults: Arc<Mutex<Vec<String>>>,
+    ca: Certificate,
+}
+
+struct Certificate {
+    dir: tempfile::TempDir,
+    acceptor: tokio_rustls::TlsAcceptor,
+}
+
+impl Certificate {
+    fn for_name(name: &str) -> Self {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("ca.pem"), made.cert.pem()).unwrap();
+        let key = rustls_pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        Self { dir, acceptor: tokio_rustls::TlsAcceptor::from(Arc::new(config)) }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.dir.path().join("ca.pem")
+    }
+}
+
+impl Server {
+    async fn start(scripts: &[&str]) -> Self {
+        Self::with_certificate(scripts, Certificate::for_name("127.0.0.1")).await
+    }
+
+    async fn with_certificate(scripts: &[&str], ca: Certificate) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let bodies = Arc::new(Mutex::new(Vec::new()));
+        let faults = Arc::new(Mutex::new(Vec::new()));
+        let missed = faults.clone();
+        let scripts: Vec<String> = scripts.iter().map(|s| (*s).to_owned()).collect();
+        let (log, kept, acceptor) = (heard.clone(), bodies.clone(), ca.acceptor.clone());
+        tokio::spawn(async move {
+            for script in scripts {
+                let (tcp, _) = listener.accept().await.unwrap();
+                let number = {
+                    let mut log = log.lock().unwrap();
+                    log.push(Vec::new());
+                    log.len() - 1
+                };
+                let connection = Connection {
+                    wire: Box::new(tcp),
+                    received: Vec::new(),
+                    number,
+                    heard: log.clone(),
+                    bodies: kept.clone(),
+                    faults: missed.clone(),
+                };
+                tokio::spawn(connection.follow(script, acceptor.clone()));
+            }
+        });
+        Self { port, heard, bodies, faults, ca }
+    }
+
+    fn config(&self) -> SmtpConfig {
+        SmtpConfig {
+            host: "127.0.0.1".to_owned(),
+            port: self.port,
+            tls: SmtpTls::None,
+            auth: SmtpAuth::None,
+            rate: kigen::config::Rate { count: 30, per: Duration::from_secs(60) },
+            connections: 1,
+            timeout: Duration::from_secs(20),
+            ca_file: Some(self.ca.file()),
+        }
+    }
+
+    /// With a password, readable by us alone.
+    fn password_config(&self, tls: SmtpTls) -> SmtpConfig {
+        let auth = SmtpAuth::Password { username: "user@example.jp".to_owned(), password: self.secret("s3cret") };
+        SmtpConfig { tls, auth, ..self.config() }
+    }
+
+    fn secret(&self, text: &str) -> SecretSource {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = self.ca.dir.path().join("secret");
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        SecretSource::File(path)
+    }
+
+    fn heard(&self) -> Vec<Vec<String>> {
+        self.heard.lock().unwrap().clone()
+    }
+}
+
+struct Connection {
+    wire: Box<dyn Wire>,
+    received: Vec<u8>,
+    number: usize,
+    heard: Arc<Mutex<Vec<Vec<String>>>>,
+    bodies: Arc<Mutex<Vec<Vec<u8>>>>,
+    faults: Arc<Mutex<Vec<String>>>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let faults = self.faults.lock().unwrap();
+        assert!(std::thread::panicking() || faults.is_empty(), "{faults:?}");
+    }
+}
+
+impl Connection {
+    /// Any error means that the client has gone, which every script may meet.
+    async fn follow(mut self, script: String, acceptor: tokio_rustls::TlsAcceptor) {
+        let script = script
+            .replace("hello", ">220 hi | <EHLO | >250-hi | >250 AUTH PLAIN LOGIN")
+            .replace("envelope", "<MAIL | >250 ok | <RCPT | >250 ok")
+            .replace("data", "<DATA | >354 go");
+        for step in script.split('|').map(str::trim) {
+            if step == "tls" {
+                // Whatever the client sent together with its STARTTLS would be lost here, as it should.
+                match acceptor.accept(std::mem::replace(&mut self.wire, Box::new(tokio::io::empty()))).await {
+                    Ok(stream) => self.wire = Box::new(stream),
+                    Err(_) => return,
+                }
+                continue;
+            }
+            if self.step(step).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    async fn step(&mut self, step: &str) -> Option<()> {
+        if let Some(raw) = step.strip_prefix(">>") {
+            return self.say(&raw.replace("\\r\\n", "\r\n")).await;
+        }
+        if let Some(line) = step.strip_prefix('>') {
+            return self.say(&format!("{line}\r\n")).await;
+        }
+        if let Some(word) = step.strip_prefix('<') {
+            let line = self.line().await?;
+            if !line.starts_with(word) {
+                self.faults.lock().unwrap().push(format!("wanted {word}, heard {line}"));
+                return None;
+            }
+            return Some(());
+        }
+        match step {
+            "body" => self.body().await,
+            "close" => None,
+            // Holds the connection and never reads; the test's end ends it.
+            "stuck" => std::future::pending().await,
+            "hang" => {
+                while self.fill().await.is_some() {}
+                Some(())
+            }
+            "endless" => loop {
+                self.say("250 and on and on").await?;
+            },
+            "flood" => loop {
+                self.say("250-x\r\n").await?;
+            },
+            "serve" => self.serve().await,
+            other => panic!("no such step: {other}"),
+        }
+    }
+
+    async fn serve(&mut self) -> Option<()> {
+        loop {
+            let line = self.line().await?;
+            match line.split([' ', ':']).next().unwrap_or_default() {
+                "DATA" => {
+                    self.say("354 go\r\n").await?;
+                    self.body().await?;
+                    self.say("250 2.0.0 queued\r\n").await?;
+                }
+                "QUIT" => return self.say("221 bye\r\n").await,
+                _ => self.say("250 ok\r\n").await?,
+            }
+        }
+    }
+
+    async fn say(&mut self, text: &str) -> Option<()> {
+        self.wire.write_all(text.as_bytes()).await.ok()?;
+        self.wire.flush().await.ok()
+    }
+
+    async fn fill(&mut self) -> Option<()> {
+        let mut page = [0; 4096];
+        let n = self.wire.read(&mut page).await.ok().filter(|n| *n > 0)?;
+        self.received.extend_from_slice(&page[..n]);
+        Some(())
+    }
+
+    async fn line(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.received.windows(2).position(|w| w == b"\r\n") {
+                let line: Vec<u8> = self.received.drain(..end + 2).collect();
+                let line = String::from_utf8(line[..end].to_vec()).unwrap();
+                self.heard.lock().unwrap()[self.number].push(line.clone());
+                return Some(line);
+            }
+            self.fill().await?;
+        }
+    }
+
+    async fn body(&mut self) -> Option<()> {
+        loop {
+            if let Some(end) = self.received.windows(5).position(|w| w == b"\r\n.\r\n") {
+                let body: Vec<u8> = self.received.drain(..end + 5).collect();
+                self.heard.lock().unwrap()[self.number].push("(body)".to_owned());
+                self.bodies.lock().unwrap().push(body);
+                return Some(());
+            }
+            self.fill().await?;
+        }
+    }
+}
+
+fn address(text: &str) -> Address {
+    Address::new(text).unwrap()
+}
+
+fn mail_to(recipients: &[&str]) -> Outgoing {
+    Outgoing {
+        envelope_from: address("support@example.jp"),
+        recipients: recipients.iter().map(|r| address(r)).collect(),
+        message: b"Subject: x\r\nMessage-ID: <a@example.jp>\r\n\r\n.dot\r\nbye\r\n".to_vec(),
+    }
+}
+
+fn mail() -> Outgoing {
+    mail_to(&["taro@example.jp"])
+}
+
+/// Every send has to end by itself; this is the alarm if one does not.
+async fn send(smtp: &mut Smtp, mail: &Outgoing) -> Attempt {
+    tokio::time::timeout(Duration::from_secs(60), smtp.send(mail)).await.expect("the transport hangs")
+}
+
+const SHORT: Duration = Duration::from_millis(200);
+
+/// One mail to one scripted connection. Steps that never answer get a short time-out; `hang` after the message gets it only
+/// for the final reply, so that a slow machine cannot change the outcome.
+async fn check(script: &str, expected: Outcome, why: &str) {
+    let server = Server::start(&[script]).await;
+    let mut config = server.config();
+    let waits = ["hang", "endless", "flood"].iter().any(|w| script.contains(w));
+    if waits && !script.contains("body") {
+        config.timeout = SHORT;
+    }
+    let mut smtp = Smtp::new(&config).unwrap().dot_timeout(if waits { SHORT } else { config.timeout });
+    let done = send(&mut smtp, &mail()).await;
+    assert_eq!(done.outcome, expected, "{script}: {why} (the reply was {:?})", done.reply);
+    assert!(done.reply.chars().count() <= 300 && !done.reply.contains("taro@"), "{}", done.reply);
+    if done.outcome != Outcome::Accepted {
+        assert!(done.recipients.iter().all(|(_, state, _)| *state != RecipientState::Accepted), "{script}");
+    }
+}
+
+#[tokio::test]
+async fn before_the_message_nothing_is_unknown() {
+    use Outcome::{Blocked, Deferred, Rejected};
+    let rows: &[(&str, Outcome, &str)] = &[
+        ("hang", Deferred, "no greeting"),
+        ("close", Deferred, "closed at once"),
+        (">421 4.3.2 busy", Deferred, "this moment"),
+        (">554 5.7.1 go away", Blocked, "our host is refused"),
+        (">HTTP/1.1 400 Bad Request", Deferred, "another protocol"),
+        (">250 hi | hang", Deferred, "a greeting that is none"),
+        ("endless", Deferred, "a line without an end"),
+        ("flood", Deferred, "a reply without an end"),
+        (">>220 hi\\r\\n250 hi\\r\\n | hang", Deferred, "an answer before the question"),
+        (">220 hi | <EHLO | hang", Deferred, "silence after EHLO"),
+        (">220 hi | <EHLO | flood", Deferred, "an endless EHLO reply"),
+        (">220 hi | <EHLO | >>250-hi\\r\\n550 no\\r\\n | hang", Deferred, "one reply with two codes"),
+        (">220 hi | <EHLO | >550 no", Blocked, "EHLO refused"),
+        ("hello | <MAIL | hang", Deferred, "silence after MAIL"),
+        ("hello | <MAIL | close", Deferred, "closed after MAIL"),
+        ("hello | <MAIL | >432 4.3.2 sender thread limit exceeded", Deferred, "fewer connections"),
+        ("hello | <MAIL | >421 4.7.0 too fast", Deferred, "later, on a fresh connection"),
+        ("hello | <MAIL | >530 5.7.57 Client not authenticated", Blocked, "our set-up"),
+        ("hello | <MAIL | >550 5.1.8 Bad outbound sender | <RSET | >250 ok | hang", Blocked, "our account"),
+        ("hello | <MAIL | >552 5.3.4 too big | <RSET | >250 ok | hang", Rejected, "this mail"),
+        ("hello | <MAIL | >354 what", Deferred, "out of step"),
+        ("hello | <MAIL | >250 ok | <RCPT | hang", Deferred, "silence after RCPT"),
+        ("hello | <MAIL | >250 ok | <RCPT | close", Deferred, "closed after RCPT"),
+        ("hello | <MAIL | >250 ok | <RCPT | >450 4.2.0 greylisted | <RSET | >250 ok | hang", Deferred, "later"),
+        ("hello | <MAIL | >250 ok | <RCPT | >451 4.3.0 later | <RSET | close", Deferred, "RSET changes nothing"),
+        ("hello | <MAIL | >250 ok | <RCPT | >452 4.2.2 full | <RSET | >250 ok | hang", Deferred, "later"),
+        ("hello | <MAIL | >250 ok | <RCPT | >550 5.1.1 <taro@example.jp> no | <RSET | hang", Rejected, "nobody there"),
+        ("hello | <MAIL | >250 ok | <RCPT | >552 too many recipients | <RSET | hang", Deferred, "means 452"),
+        ("hello | <MAIL | >250 ok | <RCPT | >554 5.7.1 Relay access denied | <RSET | hang", Blocked, "not our relay"),
+        ("hello | <MAIL | >250 ok | <RCPT | >550 5.7.232 quota | <RSET | hang", Blocked, "until tomorrow"),
+        ("hello | <MAIL | >250 ok | <RCPT | >>250 ok\\r\\n354 go\\r\\n | hang", Deferred, "two answers to one command"),
+        ("hello | envelope | <DATA | hang", Deferred, "silence after DATA"),
+        ("hello | envelope | <DATA | close", Deferred, "closed after DATA"),
+        ("hello | envelope | <DATA | >451 4.3.0 later | <RSET | hang", Deferred, "later"),
+        ("hello | envelope | <DATA | >554 5.5.1 no valid recipients | <RSET | hang", Rejected, "no message wanted"),
+        ("hello | envelope | <DATA | >250 ok", Deferred, "no invitation: the message is not sent"),
+        ("hello | envelope | <DATA | >>354 go\\r\\n250 queued\\r\\n | hang", Deferred, "accepted before it was sent"),
+        ("hello | envelope | <DATA | >>35 | hang", Deferred, "half a line"),
+    ];
+    for (script, expected, why) in rows {
+        check(script, expected.clone(), why).await;
+    }
+}
+
+#[tokio::test]
+async fn after_the_message_only_250_is_success_and_doubt_is_unknown() {
+    use Outcome::{Accepted, Blocked, Deferred, Rejected, Unknown};
+    let rows: &[(&str, Outcome, &str)] = &[
+        (">250 2.0.0 queued as 4F", Accepted, "the only success"),
+        (">>250-2.0.0 queued\\r\\n250 as 4F\\r\\n", Accepted, "on two lines"),
+        (">>250\\r\\n", Accepted, "without a text"),
+        ("hang", Unknown, "the answer never came"),
+        ("close", Unknown, "closed after the dot"),
+        (">>250 2.0.0 que | close", Unknown, "half an answer is none"),
+        (">>250-2.0.0 queued\\r\\n | close", Unknown, "an answer without its last line"),
+        (">>250-2.0.0 queued\\r\\n550 no\\r\\n", Unknown, "an answer that says both"),
+        (">OK", Unknown, "no SMTP reply"),
+        (">251 forwarded", Unknown, "a success that cannot be here"),
+        (">354 go on", Unknown, "an answer to another question"),
+        ("flood", Unknown, "a reply without an end"),
+        ("endless", Unknown, "a line without an end"),
+        (">421 4.3.0 shutting down", Deferred, "it says that it did not take it"),
+        (">451 4.3.0 later", Deferred, "it says that it did not take it"),
+        (">452 4.3.1 disk full", Deferred, "it says that it did not take it"),
+        (">550 5.7.1 spam", Rejected, "this mail"),
+        (">552 5.3.4 too big", Rejected, "this mail"),
+        (">554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException", Blocked, "until tomorrow"),
+        (">550 5.7.60 SMTP; no permission to send as this sender", Blocked, "our account"),
+    ];
+    for (end, expected, why) in rows {
+        check(&format!("hello | envelope | data | body | {end}"), expected.clone(), why).await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_finished_is_deferred_not_unknown() {
+    // Larger than what the socket buffers of both ends take, so that its end cannot have been sent.
+    let large = Outgoing { message: b"0123456789abcdef\r\n".repeat(1_000_000), ..mail() };
+    let rows: &[(&str, Outcome, &str)] = &[
+        ("close", Outcome::Deferred, "closed before the final dot"),
+        (">552 5.3.4 too big | hang", Outcome::Rejected, "refused while it was under way"),
+        (">451 4.3.0 no | close", Outcome::Deferred, "refused for now while it was under way"),
+        (">250 queued | hang", Outcome::Deferred, "a success before the end is none"),
+    ];
+    for (end, expected, why) in rows {
+        let server = Server::start(&[&format!("hello | envelope | data | {end}")]).await;
+        let done = send(&mut Smtp::new(&server.config()).unwrap(), &large).await;
+        assert_eq!(done.outcome, *expected, "{why}: {}", done.reply);
+    }
+    // Nobody reads any more: the deadline of one piece ends it.
+    let server = Server::start(&["hello | envelope | data | stuck"]).await;
+    let config = SmtpConfig { timeout: SHORT, ..server.config() };
+    let done = send(&mut Smtp::new(&config).unwrap(), &large).await;
+    assert_eq!(done.outcome, Outcome::Deferred, "{}", done.reply);
+}
+
+#[tokio::test]
+async fn each_recipient_has_a_result_of_its_own() {
+    let three = mail_to(&["a@example.jp", "foo..bar@docomo.ne.jp", "c@example.jp"]);
+    let rcpts = "hello | <MAIL | >250 ok | <RCPT TO:<a@example.jp> | >250 ok \
+                 | <RCPT TO:<\"foo..bar\"@docomo.ne.jp> | >550 5.1.1 <foo..bar@docomo.ne.jp> unknown \
+                 | <RCPT | >450 4.2.0 later | data | body";
+    use RecipientState::{Accepted, Pending, Rejected};
+    let rows = [
+        (">250 2.0.0 queued", Outcome::Accepted, [Accepted, Rejected, Pending]),
+        (">451 4.3.0 later", Outcome::Deferred, [Pending, Rejected, Pending]),
+        (">554 5.6.0 content", Outcome::Rejected, [Rejected, Rejected, Pending]),
+        ("close", Outcome::Unknown, [Pending, Rejected, Pending]),
+    ];
+    for (end, outcome, states) in rows {
+        let server = Server::start(&[&format!("{rcpts} | {end}")]).await;
+        let done = send(&mut Smtp::new(&server.config()).unwrap(), &three).await;
+        assert_eq!(done.outcome, outcome, "{end}");
+        let got: Vec<RecipientState> = done.recipients.iter().map(|(_, state, _)| *state).collect();
+        assert_eq!(got, states, "{end}");
+        assert_eq!(done.recipients[1].2, "550 5.1.1 <f***@docomo.ne.jp> unknown");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_between_mails_and_replaced_when_it_died() {
+    let one = "envelope | data | body | >250 ok";
+    let scripts = [
+        // Two mails, one refused and reset, then the server leaves without a word.
+        format!("hello | {one} | <MAIL | >250 ok | <RCPT | >550 no | <RSET | >250 ok | {one} | close"),
+        // The next says goodbye of itself before the following mail.
+        format!("hello | {one} | >421 4.4.2 idle too long | close"),
+        // The third answers MAIL with 421.
+        format!("hello | {one} | <MAIL | >421 4.4.2 idle too long | close"),
+        format!("hello | {one} | <QUIT | >221 bye | hang"),
+    ];
+    let scripts: Vec<&str> = scripts.iter().map(String::as_str).collect();
+    let server = Server::start(&scripts).await;
+    let mut smtp = Smtp::new(&server.config()).unwrap();
+    let mut outcomes = Vec::new();
+    for _ in 0..6 {
+        outcomes.push(send(&mut smtp, &mail()).await.outcome);
+    }
+    use Outcome::{Accepted, Rejected};
+    assert_eq!(outcomes, [Accepted, Rejected, Accepted, Accepted, Accepted, Accepted]);
+    smtp.close().await;
+    let heard = server.heard();
+    assert_eq!(heard.len(), 4);
+    assert_eq!(heard[3].last().unwrap(), "QUIT");
+    assert_eq!(server.bodies.lock().unwrap().len(), 5, "nothing was sent twice");
+    assert!(server.bodies.lock().unwrap().iter().all(|b| b.ends_with(b"\r\n\r\n..dot\r\nbye\r\n.\r\n")));
+}
+
+#[tokio::test]
+async fn a_late_answer_is_never_taken_for_the_next_mail() {
+    // The first mail's answer comes when the client has long gone; the second connection refuses.
+    let scripts = [
+        "hello | envelope | data | body | hang | >250 late",
+        "hello | <MAIL | >250 ok | <RCPT | >550 5.1.1 no | <RSET | >250 ok | hang",
+    ];
+    let server = Server::start(&scripts).await;
+    let mut smtp = Smtp::new(&server.config()).unwrap().dot_timeout(SHORT);
+    assert_eq!(send(&mut smtp, &mail()).await.outcome, Outcome::Unknown);
+    assert_eq!(send(&mut smtp, &mail()).await.outcome, Outcome::Rejected);
+}
+
+#[tokio::test]
+async fn an_extra_answer_between_two_mails_costs_the_connection_and_nothing_else() {
+    let scripts = [
+        "hello | envelope | data | body | >>250 ok\\r\\n250 ok\\r\\n | hang",
+        "hello | <MAIL | >250 ok | <RCPT | >550 5.1.1 no | <RSET | >250 ok | hang",
+    ];
+    let server = Server::start(&scripts).await;
+    let mut smtp = Smtp::new(&server.config()).unwrap();
+    assert_eq!(send(&mut smtp, &mail()).await.outcome, Outcome::Accepted);
+    assert_eq!(send(&mut smtp, &mail()).await.outcome, Outcome::Rejected);
+}
+
+#[tokio::test]
+async fn a_connection_carries_a_hundred_mails_at_most() {
+    let server = Server::start(&[">220 hi | serve", ">220 hi | serve"]).await;
+    let mut smtp = Smtp::new(&server.config()).unwrap();
+    for _ in 0..101 {
+        assert_eq!(send(&mut smtp, &mail()).await.outcome, Outcome::Accepted);
+    }
+    let bodies: Vec<usize> =
+        server.heard().iter().map(|lines| lines.iter().filter(|l| *l == "(body)").count()).collect();
+    assert_eq!(bodies, [100, 1]);
+}
+
+const TLS_OFFER: &str = ">220 hi | <EHLO | >250-hi | >250 STARTTLS | <STARTTLS";
+const SIGNED_IN: &str = "<EHLO | >250-hi | >250 AUTH PLAIN | <AUTH PLAIN AHVzZXJAZXhhbXBsZS5qcABzM2NyZXQ= | >235 ok | envelope | data | body | >250 ok | hang";
+
+#[tokio::test]
+async fn starttls_is_required_and_whatever_came_before_it_is_forgotten() {
+    use Outcome::{Accepted, Blocked, Deferred};
+    let rows: &[(String, Outcome, &str)] = &[
+        (format!("{TLS_OFFER} | >220 go | tls | {SIGNED_IN}"), Accepted, "as it should be"),
+        ("hello | hang".to_owned(), Blocked, "not offered"),
+        (format!("{TLS_OFFER} | >454 4.7.0 not now | hang"), Deferred, "refused for now"),
+        (format!("{TLS_OFFER} | >501 no | hang"), Blocked, "refused"),
+        (format!("{TLS_OFFER} | >250 ok | hang"), Deferred, "no agreement"),
+        (format!("{TLS_OFFER} | >>220 go\\r\\n250-hi\\r\\n250 AUTH PLAIN\\r\\n | tls | hang"), Deferred, "injected"),
+        (format!("{TLS_OFFER} | >220 go | >this is no TLS | hang"), Deferred, "no TLS behind it"),
+        (format!("{TLS_OFFER} | >220 go | close"), Deferred, "closed in the handshake"),
+        (
+            format!(
+                "{} | >220 go | tls | <EHLO | >250 hi | hang",
+                TLS_OFFER.replace("STARTTLS |", "STARTTLS AUTH PLAIN |")
+            ),
+            Blocked,
+            "AUTH offered only before TLS",
+        ),
+        (
+            format!("{TLS_OFFER} | >220 go | tls | <EHLO | >250 AUTH PLAIN | hang"),
+            Blocked,
+            "the first line of the EHLO reply offers nothing",
+        ),
+        (
+            format!(
+                "{TLS_OFFER} | >220 go | tls | <EHLO | >250-hi | >250 AUTH PLAIN | <AUTH | >535 5.7.139 basic is off | hang"
+            ),
+            Blocked,
+            "our set-up",
+        ),
+        (
+            format!("{TLS_OFFER} | >220 go | tls | <EHLO | >250-hi | >250 AUTH PLAIN | <AUTH | >250 ok | hang"),
+            Deferred,
+            "only 235 signs in",
+        ),
+    ];
+    for (script, expected, why) in rows {
+        let server = Server::start(&[script]).await;
+        let mut smtp = Smtp::new(&server.password_config(SmtpTls::Starttls)).unwrap();
+        let done = send(&mut smtp, &mail()).await;
+        assert_eq!(done.outcome, *expected, "{why}: {}", done.reply);
+        let clear_auth = server.heard().concat().iter().any(|l| l.contains("AHVz"));
+        assert!(!clear_auth || script.contains("tls |"), "{why}: signed in without TLS");
+    }
+    // A hanging handshake ends too.
+    let server = Server::start(&[&format!("{TLS_OFFER} | >220 go | hang")]).await;
+    let config = SmtpConfig { timeout: SHORT, ..server.password_config(SmtpTls::Starttls) };
+    assert_eq!(send(&mut Smtp::new(&config).unwrap(), &mail()).await.outcome, Outcome::Deferred);
+}
+
+#[tokio::test]
+async fn implicit_tls_works_and_a_wrong_certificate_stops_everything() {
+    let server = Server::start(&[&format!("tls | >220 hi | {SIGNED_IN}")]).await;
+    let mut smtp = Smtp::new(&server.password_config(SmtpTls::Tls)).unwrap();
+    assert_eq!(send(&mut smtp, &mail()).await.outcome, Outcome::Accepted);
+
+    // For another name.
+    let script = format!("tls | >220 hi | {SIGNED_IN}");
+    let server = Server::with_certificate(&[&script], Certificate::for_name("other.example.jp")).await;
+    let done = send(&mut Smtp::new(&server.password_config(SmtpTls::Tls)).unwrap(), &mail()).await;
+    assert_eq!(done.outcome, Outcome::Blocked, "{}", done.reply);
+    assert!(server.heard().concat().is_empty(), "nothing was said to it");
+
+    // From an authority that nobody trusts.
+    let server = Server::start(&[&script]).await;
+    let other = Certificate::for_name("127.0.0.1");
+    let config = SmtpConfig { ca_file: Some(other.file()), ..server.password_config(SmtpTls::Tls) };
+    let done = send(&mut Smtp::new(&config).unwrap(), &mail()).await;
+    assert_eq!(done.outcome, Outcome::Blocked, "{}", done.reply);
+}
+
+#[tokio::test]
+async fn login_is_used_where_plain_is_not_offered() {
+    let script = ">220 hi | <EHLO | >250-hi | >250 AUTH LOGIN | <AUTH LOGIN | >334 VXNlcm5hbWU6 | <dXNlckBleGFtcGxlLmpw \
+                  | >334 UGFzc3dvcmQ6 | <czNjcmV0 | >235 ok | envelope | data | body | >250 ok | hang";
+    let server = Server::start(&[script]).await;
+    let mut smtp = Smtp::new(&server.password_config(SmtpTls::None)).unwrap();
+    assert_eq!(send(&mut smtp, &mail()).await.outcome, Outcome::Accepted);
+}
+
+#[tokio::test]
+async fn what_is_observed_holds_no_secret_and_no_message() {
+    let script = "hello | <AUTH | >235 ok | envelope | data | body | >250 ok | hang";
+    let server = Server::start(&[script]).await;
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = seen.clone();
+    let observer: kigen::mail::Observer = Arc::new(move |direction, line| {
+        log.lock().unwrap().push(format!(
+            "{} {line}",
+            match direction {
+                Direction::Sent => ">",
+                Direction::Received => "<",
+                Direction::Note => "*",
+            }
+        ));
+    });
+    let mut smtp = Smtp::new(&server.password_config(SmtpTls::None)).unwrap().observed(Some(observer));
+    assert_eq!(send(&mut smtp, &mail()).await.outcome, Outcome::Accepted);
+    let seen = seen.lock().unwrap().join("\n");
+    assert!(
+        seen.contains("> AUTH PLAIN ***") && seen.contains("< 354 go") && seen.contains("octets of message"),
+        "{seen}"
+    );
+    assert!(!seen.contains("s3cret") && !seen.contains("AHVz") && !seen.contains("bye\r"), "{seen}");
+}
+
+/// A token endpoint that gives `token-1`, `token-2` …, and counts.
+async fn token_endpoint(answer: &'static str) -> (url::Url, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/token", listener.local_addr().unwrap()).parse().unwrap();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let log = asked.clone();
+    tokio::spawn(async move {
+        loop {
+            let (mut tcp, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !String::from_utf8_lossy(&request).contains("scope=") {
+                let mut page = [0; 4096];
+                let n = tcp.read(&mut page).await.unwrap();
+                request.extend_from_slice(&page[..n]);
+            }
+            let number = {
+                let mut log = log.lock().unwrap();
+                log.push(String::from_utf8(request).unwrap());
+                log.len()
+            };
+            let body = answer.replace('#', &number.to_string());
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            tcp.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        }
+    });
+    (url, asked)
+}
+
+fn xoauth2_config(server: &Server, token_url: url::Url) -> SmtpConfig {
+    let auth = SmtpAuth::Xoauth2 {
+        username: "u@x.jp".to_owned(),
+        token_url,
+        client_id: "id".to_owned(),
+        client_secret: server.secret("app-s3cret"),
+        scope: "https://outlook.office365.com/.default".to_owned(),
+    };
+    SmtpConfig { auth, ..server.config() }
+}
+
+#[tokio::test]
+async fn a_token_is_fetched_once_kept_and_renewed_once_when_it_is_refused() {
+    // base64 of "user=u@x.jp\x01auth=Bearer token-N\x01\x01"
+    let blob = |n: u8| {
+        use base64::Engine as _;
+        base64::engine::general_purpose::STANDARD.encode(format!("user=u@x.jp\x01auth=Bearer token-{n}\x01\x01"))
+    };
+    let offer = ">220 hi | <EHLO | >250-hi | >250 AUTH XOAUTH2 | <AUTH XOAUTH2 | >334";
+    let refused = |n| format!("{offer} | <{} | >334 eyJzdGF0dXMiOiI0MDEifQ== | < | >535 5.7.3 no | hang", blob(n));
+    let taken = |n| format!("{offer} | <{} | >235 2.7.0 ok | envelope | data | body | >250 ok | close", blob(n));
+    let scripts = [taken(1), refused(1), taken(2), refused(2), refused(3)];
+    let scripts: Vec<&str> = scripts.iter().map(String::as_str).collect();
+    let server = Server::start(&scripts).await;
+    let (url, asked) = token_endpoint(r#"{"token_type":"Bearer","expires_in":3600,"access_token":"token-#"}"#).await;
+    let mut smtp = Smtp::new(&xoauth2_config(&server, url)).unwrap();
+    let first = send(&mut smtp, &mail()).await;
+    assert_eq!(first.outcome, Outcome::Accepted, "{}", first.reply);
+    assert_eq!(asked.lock().unwrap().len(), 1);
+    let second = send(&mut smtp, &mail()).await;
+    assert_eq!(second.outcome, Outcome::Accepted, "the kept token was refused, a fresh one taken: {}", second.reply);
+    assert_eq!(asked.lock().unwrap().len(), 2);
+    let third = send(&mut smtp, &mail()).await;
+    assert_eq!(third.outcome, Outcome::Blocked, "the fresh one was refused too: {}", third.reply);
+    assert_eq!(asked.lock().unwrap().len(), 3);
+    assert!(asked.lock().unwrap()[0].contains("grant_type=client_credentials&client_id=id&client_secret=app-s3cret"));
+    assert!(!third.reply.contains("token-") && !third.reply.contains("s3cret"), "{}", third.reply);
+}
+
+#[tokio::test]
+async fn a_web_page_instead_of_a_token_is_said_clearly() {
+    let offer = ">220 hi | <EHLO | >250-hi | >250 AUTH XOAUTH2 | hang";
+    let server = Server::start(&[offer]).await;
+    let (url, _) = token_endpoint("<!DOCTYPE html><html>Sign in</html>").await;
+    let done = send(&mut Smtp::new(&xoauth2_config(&server, url)).unwrap(), &mail()).await;
+    assert_eq!(done.outcome, Outcome::Blocked);
+    assert!(done.reply.contains("web page"), "{}", done.reply);
+}
+
+#[tokio::test]
+async fn what_must_not_leave_is_refused_before_anything_is_connected_to() {
+    let server = Server::start(&[]).await;
+    let mut smtp = Smtp::new(&server.config()).unwrap();
+    let bad: &[&[u8]] = &[b"a\nb\r\n", b"a\rb\r\n", b"a", "é\r\n".as_bytes(), b"\0\r\n", b"\r\n.\r\nMAIL FROM:<x>\n"];
+    for message in bad {
+        let done = send(&mut smtp, &Outgoing { message: message.to_vec(), ..mail() }).await;
+        assert_eq!(done.outcome, Outcome::Rejected, "{message:?}");
+    }
+    assert_eq!(send(&mut smtp, &mail_to(&[])).await.outcome, Outcome::Rejected);
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_tried_again_later() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = Server::start(&[]).await;
+    let config = SmtpConfig { port: listener.local_addr().unwrap().port(), ..server.config() };
+    drop(listener);
+    let done = send(&mut Smtp::new(&config).unwrap(), &mail()).await;
+    assert_eq!(done.outcome, Outcome::Deferred, "{}", done.reply);
+    assert!(done.reply.starts_with("cannot connect to 127.0.0.1:"), "{}", done.reply);
+}
+
+#[tokio::test]
+async fn the_servers_size_limit_is_kept_to() {
+    let script = ">220 hi | <EHLO | >250-hi | >250 SIZE 10 | hang";
+    let server = Server::start(&[script]).await;
+    assert_eq!(send(&mut Smtp::new(&server.config()).unwrap(), &mail()).await.outcome, Outcome::Rejected);
+    let script = ">220 hi | <EHLO | >250-hi | >250 SIZE 1000 | <MAIL FROM:<support@example.jp> SIZE=53 | >550 no | <RSET | >250 ok | hang";
+    let server = Server::start(&[script]).await;
+    send(&mut Smtp::new(&server.config()).unwrap(), &mail()).await;
+    assert_eq!(server.heard()[0].iter().filter(|l| l.starts_with("MAIL")).count(), 1);
+}
+
+#[tokio::test]
+async fn a_transport_that_cannot_work_says_so_when_it_is_made() {
+    let server = Server::start(&[]).await;
+    let missing = SmtpConfig { ca_file: Some("/nonexistent/ca.pem".into()), tls: SmtpTls::Tls, ..server.config() };
+    assert!(matches!(Smtp::new(&missing), Err(MailError::CaFile { .. })));
+    let nameless = SmtpConfig { host: "no name".to_owned(), ..server.config() };
+    assert!(matches!(Smtp::new(&nameless), Err(MailError::Host(_))));
+    let clear = xoauth2_config(&server, "http://login.example.jp/token".parse().unwrap());
+    assert!(matches!(Smtp::new(&clear), Err(MailError::TokenUrl)));
+    let secretless = SecretSource::File("/nonexistent/secret".into());
+    let auth = SmtpAuth::Password { username: "u".to_owned(), password: secretless };
+    assert!(matches!(Smtp::new(&SmtpConfig { auth, ..server.config() }), Err(MailError::Secret(_))));
+    let mail = MailConfig {
+        from: NamedAddress { name: None, address: address("support@example.jp") },
+        envelope_from: address("support@example.jp"),
+        reply_to: None,
+        transport: TransportConfig::Smtp(server.config()),
+        support: Support { name: "Support".to_owned(), email: None, phone: None },
+        unknown: UnknownPolicy::Resend,
+    };
+    assert!(kigen::mail::transport(&mail).is_ok());
+}
