@@ -3,6 +3,9 @@
 //! Invariant: read only. Nothing here sends a submit control other than log-on.
 
 pub mod exlook;
+pub mod http;
+
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 
@@ -23,6 +26,38 @@ pub struct Account {
     pub password: Secret,
     /// Where to log on, if not at the connector's own URL.
     pub logon_url: Option<url::Url>,
+}
+
+/// Why a connector could not be made. What goes wrong later is in the looks.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectorError {
+    /// `scan.ca_file` cannot be read as PEM.
+    #[error("cannot read scan.ca_file {path}")]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: rustls_pki_types::pem::Error,
+    },
+    /// A certificate in `scan.ca_file` is none.
+    #[error("scan.ca_file {path} holds a certificate that cannot be used")]
+    CaCertificate {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: rustls::Error,
+    },
+    /// Nothing in `scan.ca_file`.
+    #[error("scan.ca_file {0} holds no certificate; it must be PEM")]
+    NoCa(PathBuf),
+    /// The TLS library refused its configuration.
+    #[error("cannot set up TLS")]
+    Tls(#[source] rustls::Error),
+    /// The HTTP client could not be built.
+    #[error("cannot set up the HTTP client")]
+    Client(#[source] reqwest::Error),
 }
 
 /// Reads a customer's sites. Never fails: what could not be read is in the look, with a reason.

@@ -1,0 +1,480 @@
+//! A page's bytes -> what kigen can do on it and read from it. Pure: no IO, nothing remembered between pages.
+//!
+//! Everything is found by visible label. What is not found is absent, never guessed.
+
+use std::collections::HashSet;
+
+use encoding_rs::Encoding;
+use percent_encoding::percent_decode_str;
+
+use super::charset;
+use super::dom::{Dom, TooComplex};
+use super::labels::{Label, Words, key, label_key};
+use super::script;
+use super::settings::Reader;
+use super::sites::{SiteList, site_list};
+use super::webforms::{Control, Form, Kind, forms};
+use crate::domain::observation::{Failure, Settings};
+
+/// What a click does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Press {
+    /// Posts a form back.
+    PostBack {
+        /// The form's place.
+        form: usize,
+        /// Target, argument, action.
+        post: script::PostBack,
+    },
+    /// Goes to another page.
+    Get(String),
+    /// Presses a submit control: kigen does not, except to log on.
+    Submit {
+        /// The form's place.
+        form: usize,
+        /// The control's place in the form.
+        control: usize,
+    },
+}
+
+/// How to log on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logon {
+    /// The form's place.
+    pub form: usize,
+    /// The account field's place in the form.
+    pub account: usize,
+    /// The password field's place in the form.
+    pub password: usize,
+    /// The log-on button.
+    pub press: Press,
+}
+
+/// One page.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// What it was written in: forms go back in it.
+    pub charset: &'static Encoding,
+    /// `<base href>`
+    pub base: Option<String>,
+    /// Its forms; the last one holds the controls that are in none.
+    pub forms: Vec<Form>,
+    /// How many password fields it has.
+    pub passwords: usize,
+    /// How to log on here, if it has a password field; or why we cannot.
+    pub logon: Option<Result<Logon, String>>,
+    /// The tab's control, where it does something.
+    pub tab: Option<Press>,
+    /// The customer's sites, or why they cannot be listed.
+    pub sites: Result<SiteList, String>,
+    /// The two settings, or why they cannot be read.
+    pub settings: Result<Settings, Failure>,
+    /// Whether both settings' labels are there.
+    pub shows_settings: bool,
+    /// The log-off control.
+    pub log_off: Option<Press>,
+    /// The page's texts as keys, bounded: for the phrases of [`Said`].
+    pub texts: Vec<String>,
+    /// The title's key.
+    pub title: String,
+    /// What saves: names and postback targets that must never be sent.
+    pub saves: HashSet<String>,
+}
+
+impl Page {
+    /// Reads a page.
+    ///
+    /// # Errors
+    /// [`TooComplex`] when it cannot be parsed within bounds.
+    pub fn parse(bytes: &[u8], content_type: Option<&str>, words: &Words) -> Result<Self, TooComplex> {
+        let (text, charset) = charset::decode(bytes, content_type);
+        let dom = Dom::parse(&text)?;
+        drop(text);
+        let forms = forms(&dom);
+        let (texts, title) = (texts(&dom), label_key(&dom.title));
+        let reader = Reader::new(&dom, &forms, words);
+        let shows = |label: &Label| !reader.finder.occurrences(&label.key).is_empty();
+        let clickable = Clickables::new(&dom, &forms);
+        Ok(Self {
+            charset,
+            base: dom.nodes.iter().find(|n| n.name == "base").and_then(|n| n.attr("href")).map(str::to_owned),
+            passwords: forms.iter().flat_map(|f| &f.controls).filter(|c| c.kind == Kind::Password).count(),
+            logon: logon(&dom, &forms),
+            tab: clickable.labelled(&[words.tab.key.as_str()]),
+            sites: site_list(&reader, words),
+            settings: reader.settings(words),
+            shows_settings: shows(&words.server_type) && shows(&words.auth_method),
+            log_off: clickable.labelled(&LOG_OFF).filter(|press| !matches!(press, Press::Submit { .. })),
+            texts,
+            title,
+            saves: clickable.saves(&words.save.key),
+            forms: forms.clone(),
+        })
+    }
+
+    /// Whether this is the log-on page: a password field, and nothing of the tool's inside.
+    #[must_use]
+    pub fn is_logon(&self) -> bool {
+        self.passwords == 1 && !self.is_inside()
+    }
+
+    /// Whether this is one of the tool's own pages: the tab or the list of sites is there.
+    #[must_use]
+    pub fn is_inside(&self) -> bool {
+        self.tab.is_some() || self.sites.is_ok()
+    }
+}
+
+const LOG_OFF: [&str; 8] =
+    ["ログオフ", "ログアウト", "サインアウト", "logoff", "logout", "signout", "ログオフする", "ログアウトする"];
+const LOG_ON: [&str; 6] = ["ログオン", "ログイン", "サインイン", "logon", "login", "signin"];
+/// A button that says one of these is never taken for the log-on button.
+const NEVER: [&str; 12] = [
+    "保存", "save", "設定", "変更", "クリア", "clear", "リセット", "reset", "キャンセル", "cancel", "忘れ", "登録",
+];
+
+/// The page's texts as keys, at most 64 KiB of them.
+fn texts(dom: &Dom) -> Vec<String> {
+    let mut room = 64 * 1024_usize;
+    let shown = dom.tokens.iter().filter_map(|t| t.key.clone());
+    let mut texts: Vec<String> = Vec::new();
+    for text in dom.alerts.iter().map(|a| label_key(a)).chain(shown) {
+        let Some(left) = room.checked_sub(text.len()) else { break };
+        room = left;
+        texts.push(text);
+    }
+    texts
+}
+
+/// What a click on an element does, by its own attributes.
+#[must_use]
+pub fn press_of(dom: &Dom, forms: &[Form], index: usize) -> Option<Press> {
+    let node = &dom.nodes[index];
+    if node.name.is_empty() || matches!(node.name.as_str(), "form" | "body" | "select" | "link" | "base") {
+        return None;
+    }
+    if let Some((form, at)) = submit_at(dom, forms, index) {
+        // Its own submission is not ours to send; a postback that it makes instead is.
+        let instead = node.attr("onclick").filter(|s| s.contains("return false")).and_then(script::postback);
+        return match instead {
+            Some(post) if forms[form].controls[at].enabled => Some(Press::PostBack { form, post }),
+            _ => Some(Press::Submit { form, control: at }),
+        };
+    }
+    let href = node.attr("href").filter(|_| matches!(node.name.as_str(), "a" | "area")).map(str::trim);
+    let code = href.and_then(javascript);
+    let scripts = [code.as_deref(), node.attr("onclick"), node.attr("onmousedown")];
+    if node.has("disabled") && !matches!(node.name.as_str(), "td" | "tr" | "li") {
+        return None;
+    }
+    for script in scripts.into_iter().flatten() {
+        if let Some(post) = script::postback(script) {
+            return Some(Press::PostBack { form: form_of(dom, forms, index), post });
+        }
+    }
+    let page = href.filter(|h| code.is_none() && !h.is_empty() && !h.starts_with('#')).map(str::to_owned);
+    page.or_else(|| scripts.into_iter().flatten().find_map(script::location)).map(Press::Get)
+}
+
+/// The code of a `javascript:` link, as a browser decodes it.
+fn javascript(href: &str) -> Option<String> {
+    let scheme = href.get(..11)?;
+    if !scheme.eq_ignore_ascii_case("javascript:") {
+        return None;
+    }
+    Some(percent_decode_str(&href[11..]).decode_utf8_lossy().into_owned())
+}
+
+fn submit_at(dom: &Dom, forms: &[Form], index: usize) -> Option<(usize, usize)> {
+    let node = &dom.nodes[index];
+    if !matches!(node.name.as_str(), "input" | "button") {
+        return None;
+    }
+    let form = node.form.and_then(|owner| forms.iter().position(|f| f.node == owner))?;
+    let at = forms[form].controls.binary_search_by_key(&index, |c| c.node).ok()?;
+    forms[form].controls[at].is_submit().then_some((form, at))
+}
+
+/// The form that a postback from this element sends: its own, else the page's WebForms form.
+fn form_of(dom: &Dom, forms: &[Form], index: usize) -> usize {
+    let own = dom.nodes[index].form.and_then(|owner| forms.iter().position(|f| f.node == owner));
+    own.or_else(|| forms.iter().position(Form::is_webform)).unwrap_or(0)
+}
+
+/// Everything that does something when clicked, with what it says.
+struct Clickables {
+    /// (what it says, what it does, its name).
+    all: Vec<(String, Press, Option<String>)>,
+}
+
+impl Clickables {
+    fn new(dom: &Dom, forms: &[Form]) -> Self {
+        let mut all = Vec::new();
+        for (index, node) in dom.nodes.iter().enumerate() {
+            let Some(press) = press_of(dom, forms, index) else { continue };
+            let says = caption(dom, index);
+            if !says.is_empty() {
+                all.push((says, press, node.attr("name").map(str::to_owned)));
+            }
+        }
+        Self { all }
+    }
+
+    /// What the control does that says exactly one of these; one that kigen can use before one that it cannot.
+    fn labelled(&self, keys: &[&str]) -> Option<Press> {
+        let mut matching = self.all.iter().filter(|(says, ..)| keys.contains(&says.as_str())).map(|(_, press, _)| press);
+        let usable = matching.clone().find(|press| !matches!(press, Press::Submit { .. }));
+        usable.or_else(|| matching.next()).cloned()
+    }
+
+    /// The names and targets of what saves.
+    fn saves(&self, save: &str) -> HashSet<String> {
+        let mut names = HashSet::new();
+        for (says, press, name) in &self.all {
+            if says.contains("保存") || (!save.is_empty() && says.contains(save)) {
+                names.extend(name.clone());
+                if let Press::PostBack { post, .. } = press {
+                    names.insert(post.target.clone());
+                }
+            }
+        }
+        names
+    }
+}
+
+/// What a clickable element says, as a label's key: its text, its value, its picture's text.
+fn caption(dom: &Dom, index: usize) -> String {
+    let node = &dom.nodes[index];
+    let attribute = |name: &str| node.attr(name).map(label_key).filter(|k| !k.is_empty());
+    if node.name == "input" {
+        return attribute(if node.input_type() == "image" { "alt" } else { "value" })
+            .or_else(|| attribute("title"))
+            .unwrap_or_default();
+    }
+    let mut says = String::new();
+    for token in dom.tokens[node.tokens.clone()].iter().take(8) {
+        match &token.key {
+            Some(piece) => says.push_str(piece),
+            None => return String::new(), // something with controls in it is no button
+        }
+        if says.len() > 300 {
+            return String::new();
+        }
+    }
+    if says.is_empty() {
+        let picture = dom.within(index).take(20).find_map(|n| dom.nodes[n].attr("alt").map(label_key));
+        return picture
+            .filter(|k| !k.is_empty())
+            .or_else(|| attribute("title"))
+            .or_else(|| attribute("aria-label"))
+            .unwrap_or_default();
+    }
+    says
+}
+
+/// How to log on: the form with the one password field, the text field before it, the button.
+fn logon(dom: &Dom, forms: &[Form]) -> Option<Result<Logon, String>> {
+    let mut found = Vec::new();
+    let mut why = None;
+    for (at, form) in forms.iter().enumerate() {
+        let passwords: Vec<usize> = positions(form, |c| c.kind == Kind::Password);
+        match passwords.as_slice() {
+            [] => {}
+            [password] => match logon_in(dom, forms, at, *password) {
+                Ok(logon) => found.push(logon),
+                Err(detail) => why = Some(detail),
+            },
+            _ => why = Some("the log-on form has several password fields".to_owned()),
+        }
+    }
+    match (found.len(), why) {
+        (0, None) => None,
+        (0, Some(why)) => Some(Err(why)),
+        (1, _) => found.pop().map(Ok),
+        _ => Some(Err("the page has several log-on forms".to_owned())),
+    }
+}
+
+fn positions(form: &Form, wanted: impl Fn(&Control) -> bool) -> Vec<usize> {
+    form.controls.iter().enumerate().filter(|(_, c)| wanted(c)).map(|(at, _)| at).collect()
+}
+
+fn logon_in(dom: &Dom, forms: &[Form], form: usize, password: usize) -> Result<Logon, String> {
+    let controls = &forms[form].controls;
+    let account = controls[..password].iter().rposition(|c| c.kind == Kind::Text && c.enabled && c.name.is_some());
+    let account = account.ok_or("no text field stands before the password field of the log-on page")?;
+    if !controls[password].enabled || controls[password].name.is_none() {
+        return Err("the password field of the log-on page cannot be filled in".to_owned());
+    }
+    let press = logon_button(dom, forms, form).ok_or("the log-on page has no button that can be told to be log-on")?;
+    Ok(Logon { form, account, password, press })
+}
+
+/// The button that says log on; or the only button there is, unless it says something else.
+fn logon_button(dom: &Dom, forms: &[Form], form: usize) -> Option<Press> {
+    let says = |at: usize| caption(dom, forms[form].controls[at].node);
+    let submits = positions(&forms[form], |c| c.is_submit() && c.enabled);
+    let press = |control: usize| match press_of(dom, forms, forms[form].controls[control].node) {
+        Some(press @ Press::PostBack { .. }) => press,
+        _ => Press::Submit { form, control },
+    };
+    let is_logon = |says: &str| LOG_ON.contains(&plain(says).as_str());
+    let has_logon = |says: &str| LOG_ON.iter().any(|w| plain(says).contains(w)) && !is_never(says);
+    if let Some(&at) = submits.iter().find(|&&at| is_logon(&says(at))) {
+        return Some(press(at));
+    }
+    if let [at] = submits.iter().copied().filter(|&at| has_logon(&says(at))).collect::<Vec<_>>().as_slice() {
+        return Some(press(*at));
+    }
+    // A link-button, or a button that posts back by script.
+    let owner = forms[form].node;
+    for index in 0..dom.nodes.len() {
+        let inside = dom.nodes[index].form == Some(owner) || form_of(dom, forms, index) == form;
+        if !inside || !matches!(dom.nodes[index].name.as_str(), "a" | "input" | "button" | "span" | "div" | "img") {
+            continue;
+        }
+        if let Some(post @ Press::PostBack { .. }) = press_of(dom, forms, index)
+            && is_logon(&caption(dom, index))
+        {
+            return Some(post);
+        }
+    }
+    match submits.as_slice() {
+        [only] if !is_never(&says(*only)) => Some(press(*only)),
+        _ => None,
+    }
+}
+
+fn is_never(says: &str) -> bool {
+    NEVER.iter().any(|word| says.contains(word))
+}
+
+/// Without the hyphens of "log-on" and 「する」.
+fn plain(says: &str) -> String {
+    let says: String = says.chars().filter(|c| c.is_alphanumeric()).collect();
+    says.strip_suffix("する").map_or(says.clone(), str::to_owned)
+}
+
+/// What a page says to a person, by phrases in its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// The account is locked.
+    Locked,
+    /// The password must be changed first.
+    ChangePassword,
+    /// The tool is down for maintenance.
+    Maintenance,
+    /// Account or password is wrong.
+    Refused,
+    /// An error page of the server.
+    Error,
+    /// Nothing of that kind.
+    Nothing,
+}
+
+/// What the texts of a page say; those that `before` already had (a standing hint on the log-on page) do not count.
+#[must_use]
+pub fn said(page: &Page, before: &[String]) -> Said {
+    let known: HashSet<&str> = before.iter().map(String::as_str).collect();
+    let fresh: Vec<&str> = page.texts.iter().map(String::as_str).filter(|t| !known.contains(t)).collect();
+    let text = fresh.concat();
+    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if text.contains("アプリケーションでサーバ") || text.contains("servererrorin") || text.contains("runtimeerror") {
+        Said::Error
+    } else if is_locked(&text) {
+        Said::Locked
+    } else if (text.contains("パスワード") && (has(&CHANGE_JA) || (page.passwords > 0 && has(&CHANGE_FORM))))
+        || (text.contains("password") && has(&CHANGE_EN))
+    {
+        Said::ChangePassword
+    } else if has(&MAINTENANCE) || (is_maintenance_word(&page.title) && before.is_empty()) {
+        Said::Maintenance
+    } else if has(&REFUSED) {
+        Said::Refused
+    } else if before.is_empty() && text.len() < 3000 && is_maintenance_word(&text) {
+        Said::Maintenance
+    } else {
+        Said::Nothing
+    }
+}
+
+const CHANGE_JA: [&str; 12] = [
+    "変更して",
+    "変更する必要",
+    "変更が必要",
+    "変更いただ",
+    "変更しなければ",
+    "有効期限が切れ",
+    "有効期限切れ",
+    "有効期限が過ぎ",
+    "期限切れ",
+    "期限が切れ",
+    "期限を過ぎ",
+    "期限が過ぎ",
+];
+/// Said by a form that changes it, but by menus too.
+const CHANGE_FORM: [&str; 4] = ["パスワードの再設定", "新しいパスワード", "パスワードの変更", "パスワード変更"];
+const CHANGE_EN: [&str; 5] = ["expired", "mustchange", "mustbechanged", "changeyourpassword", "newpassword"];
+const MAINTENANCE: [&str; 9] = [
+    "メンテナンス中",
+    "メンテナンスのため",
+    "メンテナンスを実施",
+    "メンテナンス実施",
+    "メンテナンスを行",
+    "メンテナンス作業",
+    "保守作業",
+    "undermaintenance",
+    "downformaintenance",
+];
+const REFUSED: [&str; 10] = [
+    "正しくありません",
+    "違います",
+    "間違って",
+    "誤りがあります",
+    "誤って",
+    "失敗しました",
+    "ログオンできません",
+    "ログインできません",
+    "incorrect",
+    "invalid",
+];
+
+fn is_maintenance_word(text: &str) -> bool {
+    text.contains("メンテナンス") || text.contains("maintenance")
+}
+
+/// 「ロックされています」 is a fact; 「5回間違えるとロックされます」 is a warning; 「画面ロック」 is something else.
+fn is_locked(text: &str) -> bool {
+    const WARNINGS: [&str; 6] = ["されます", "される", "します", "する", "がかかります", "されない"];
+    const FACTS: [&str; 9] =
+        ["されてい", "されており", "されました", "された", "中", "しました", "しています", "状態", "がかかって"];
+    let mut rest = text;
+    while let Some(at) = rest.find("ロック") {
+        let (before, after) = (&rest[..at], &rest[at + "ロック".len()..]);
+        let (of_account, after) = match after.strip_prefix("アウト") {
+            Some(after) => (true, after),
+            None => (before.ends_with("アカウント"), after),
+        };
+        // ブロック is another word.
+        let fact = FACTS.iter().any(|fact| after.starts_with(fact)) || of_account;
+        if fact && !before.ends_with('ブ') && !WARNINGS.iter().any(|warning| after.starts_with(warning)) {
+            return true;
+        }
+        rest = after;
+    }
+    let mut rest = text;
+    while let Some(at) = rest.find("locked") {
+        let before = &rest[..at];
+        if !["willbe", "maybe", "getting", "b", "un", "canbe"].iter().any(|word| before.ends_with(word)) {
+            return true;
+        }
+        rest = &rest[at + "locked".len()..];
+    }
+    false
+}
+
+/// Whether two texts are the same to a person.
+#[must_use]
+pub fn same_text(a: &str, b: &str) -> bool {
+    key(a) == key(b)
+}

@@ -1,0 +1,491 @@
+//! The polite client: one connection pool, requests per second and concurrency limited per host over all customers, pages
+//! capped while they are read, retries only where they can help.
+//!
+//! It follows no redirect, keeps no cookie and judges no page: that is its callers' work. Invariant: it never connects to
+//! an address that the configuration refuses, whatever a name resolves to.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use reqwest::cookie::{CookieStore, Jar};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::{CONTENT_TYPE, COOKIE, HeaderMap, LOCATION, RETRY_AFTER, SET_COOKIE};
+use reqwest::{Client, Method};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use url::Url;
+
+use super::ConnectorError;
+use crate::clock::Clock;
+use crate::config::ScanConfig;
+use crate::domain::Timestamp;
+use crate::domain::observation::{Failure, Reason};
+
+/// What the client says it is.
+pub const USER_AGENT: &str = concat!("kigen/", env!("CARGO_PKG_VERSION"));
+/// The first wait between two tries of one request; doubled each time.
+const BACKOFF: Duration = Duration::from_millis(250);
+/// The longest of those waits.
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// Which failures of a request may be followed by another try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// All that may pass: the request does no harm when it arrives twice.
+    Idempotent,
+    /// Only when nothing was sent, or the server said it did not take it (429, 503 with `Retry-After`): a password.
+    Unsent,
+    /// None.
+    Never,
+}
+
+/// One request.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Where.
+    pub url: Url,
+    /// A form to post; `None`: GET.
+    pub form: Option<String>,
+    /// What may be tried again.
+    pub retry: Retry,
+    /// Whether an answer stands as it is, though its status is one that often passes.
+    pub stands: fn(&Answer) -> bool,
+}
+
+/// One answer, read whole within the cap.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// `Content-Type`
+    pub content_type: Option<String>,
+    /// `Location`
+    pub location: Option<String>,
+    /// Whether a cookie came with it.
+    pub set_cookie: bool,
+    /// The body, decompressed.
+    pub body: Vec<u8>,
+}
+
+/// See the module.
+pub struct Polite {
+    client: Client,
+    clock: Arc<dyn Clock>,
+    hosts: Mutex<HashMap<String, Arc<Host>>>,
+    scan: ScanConfig,
+}
+
+/// One host's limits, shared by everybody who talks to it.
+struct Host {
+    permits: Semaphore,
+    next: Mutex<Instant>,
+}
+
+impl Polite {
+    /// Builds the client. A machine without root certificates is no error until an `https` URL is met.
+    ///
+    /// # Errors
+    /// `scan.ca_file` cannot be read, or the TLS library refuses its configuration.
+    pub fn new(scan: &ScanConfig, clock: Arc<dyn Clock>) -> Result<Self, ConnectorError> {
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls(scan)?)
+            .user_agent(USER_AGENT)
+            .redirect(reqwest::redirect::Policy::none())
+            .dns_resolver(Arc::new(Guarded { allow_private: scan.allow_private_hosts }))
+            // A proxy from the environment would be sent the passwords, and would resolve names past our refusals.
+            .no_proxy()
+            .connect_timeout(scan.timeout)
+            .timeout(scan.timeout)
+            .pool_idle_timeout(Duration::from_secs(30))
+            .pool_max_idle_per_host(scan.concurrency.clamp(1, 64))
+            .tcp_nodelay(true)
+            .build()
+            .map_err(ConnectorError::Client)?;
+        Ok(Self { client, clock, hosts: Mutex::new(HashMap::new()), scan: scan.clone() })
+    }
+
+    /// Sends one request and reads its answer, with at most `scan.attempts` tries before `deadline`.
+    ///
+    /// # Errors
+    /// A classified failure; its detail names the path, never the query, the fields or the body.
+    pub async fn send(&self, jar: &Jar, request: &Request, deadline: Instant) -> Result<Answer, Failure> {
+        self.refuse_literal(&request.url)?;
+        let host = self.host(&request.url);
+        let mut tries = 1;
+        loop {
+            let outcome = self.once(jar, request, &host).await;
+            let last = tries >= self.scan.attempts.max(1) || request.retry == Retry::Never;
+            let wait = match &outcome {
+                Ok((answer, after)) => wait_after(answer, *after, request, tries),
+                Err(Broken { may_retry, unsent, .. }) => {
+                    (*may_retry && (*unsent || request.retry == Retry::Idempotent)).then(|| backoff(tries))
+                }
+            };
+            let wait = wait.filter(|wait| !last && Instant::now() + *wait < deadline);
+            let Some(wait) = wait else {
+                return outcome.map(|(answer, _)| answer).map_err(|broken| broken.failure);
+            };
+            tracing::debug!(host = host_name(&request.url), path = request.url.path(), tries, "trying again");
+            if matches!(&outcome, Ok((_, Some(_)))) {
+                host.hold(wait); // the server asked for quiet: everybody keeps it
+            }
+            tokio::time::sleep(wait).await;
+            tries += 1;
+        }
+    }
+
+    /// A host that is written as an address is resolved by nobody, so it is checked here.
+    fn refuse_literal(&self, url: &Url) -> Result<(), Failure> {
+        let address = match url.host() {
+            Some(url::Host::Ipv4(v4)) => IpAddr::V4(v4),
+            Some(url::Host::Ipv6(v6)) => IpAddr::V6(v6),
+            Some(url::Host::Domain(_)) => return Ok(()),
+            None => return Err(Failure::new(Reason::Connect, "the URL has no host")),
+        };
+        if self.scan.allow_private_hosts || !is_private(address) {
+            return Ok(());
+        }
+        Err(Failure::new(Reason::Connect, refused_text(host_name(url))))
+    }
+
+    fn host(&self, url: &Url) -> Arc<Host> {
+        let key = format!("{}:{}", host_name(url), url.port_or_known_default().unwrap_or(0));
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || {
+            let permits = Semaphore::new(self.scan.concurrency.clamp(1, Semaphore::MAX_PERMITS));
+            Arc::new(Host { permits, next: Mutex::new(Instant::now()) })
+        };
+        Arc::clone(hosts.entry(key).or_insert_with(new))
+    }
+
+    async fn once(&self, jar: &Jar, request: &Request, host: &Host) -> Result<(Answer, Option<Duration>), Broken> {
+        let _permit = host.permits.acquire().await.map_err(|_| Broken::gone())?;
+        host.turn(self.scan.requests_per_second).await;
+        let url = &request.url;
+        let mut builder = match &request.form {
+            None => self.client.get(url.clone()),
+            Some(form) => self
+                .client
+                .request(Method::POST, url.clone())
+                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(form.clone()),
+        };
+        builder = builder.header(reqwest::header::ACCEPT, "text/html,application/xhtml+xml,*/*;q=0.8");
+        builder = builder.header(reqwest::header::ACCEPT_LANGUAGE, "ja,en;q=0.5");
+        if let Some(cookies) = jar.cookies(url) {
+            builder = builder.header(COOKIE, cookies);
+        }
+        // The client's own timeout covers the body too; this one is for what it might not cover.
+        let limit = self.scan.timeout + Duration::from_secs(1);
+        match tokio::time::timeout(limit, self.exchange(builder, jar, url)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Broken::timeout(url, self.scan.timeout)),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        builder: reqwest::RequestBuilder,
+        jar: &Jar,
+        url: &Url,
+    ) -> Result<(Answer, Option<Duration>), Broken> {
+        let mut response = builder.send().await.map_err(|error| self.broken(url, &error))?;
+        jar.set_cookies(&mut response.headers().get_all(SET_COOKIE).iter(), url);
+        let status = response.status();
+        let headers = response.headers();
+        let after = retry_after(headers, self.clock.now());
+        let mut answer = Answer {
+            status: status.as_u16(),
+            content_type: text(headers, CONTENT_TYPE),
+            location: text(headers, LOCATION),
+            set_cookie: headers.contains_key(SET_COOKIE),
+            body: Vec::new(),
+        };
+        let cap = self.scan.max_page;
+        // `content_length` is unknown for a compressed page, so the cap is kept while reading.
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) if answer.body.len() + chunk.len() > cap => return Err(Broken::too_large(url, cap)),
+                Ok(Some(chunk)) => answer.body.extend_from_slice(&chunk),
+                Ok(None) => return Ok((answer, after)),
+                Err(_) if status.is_redirection() => return Ok((answer, after)), // its body is of no interest
+                Err(error) => return Err(self.broken(url, &error)),
+            }
+        }
+    }
+
+    /// Sorts a transport error; the text is ours, so that no URL with a query gets into it.
+    fn broken(&self, url: &Url, error: &reqwest::Error) -> Broken {
+        let host = host_name(url);
+        let unsent = error.is_connect();
+        let chain = chain(error);
+        if let Some(refused) = source::<PrivateAddress>(error) {
+            return Broken::new(Reason::Dns, refused.to_string(), unsent, false);
+        }
+        if let Some(unresolved) = source::<Unresolved>(error) {
+            return Broken::new(Reason::Dns, unresolved.to_string(), unsent, true);
+        }
+        if error.is_timeout() || chain.contains("timed out") || chain.contains("deadline") {
+            return Broken { unsent, ..Broken::timeout(url, self.scan.timeout) };
+        }
+        if let Some(tls) = tls_error(error) {
+            let detail = format!("TLS with {host} failed: {tls}; check the host's certificate, or set scan.ca_file");
+            return Broken::new(Reason::Tls, detail, unsent, false);
+        }
+        if unsent && url.scheme() == "https" && chain.contains("handshake") {
+            return Broken::new(Reason::Tls, format!("{host} broke off the TLS handshake"), unsent, true);
+        }
+        let what = match chain.as_str() {
+            c if c.contains("refused") => "refused the connection",
+            c if c.contains("reset") => "broke the connection (reset)",
+            c if c.contains("unreachable") => "is not reachable from here",
+            _ if unsent => "could not be connected to",
+            _ if error.is_decode() => "sent a body that cannot be decompressed, or broke off",
+            _ => "broke the connection before its answer was complete",
+        };
+        Broken::new(Reason::Connect, format!("{host} {what} ({})", url.path()), unsent, true)
+    }
+}
+
+impl Host {
+    /// Waits for this request's place in the row: evenly spaced, over all customers.
+    async fn turn(&self, per_second: f64) {
+        let gap = Duration::try_from_secs_f64(1.0 / per_second).unwrap_or(Duration::ZERO);
+        let at = {
+            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let at = (*next).max(Instant::now());
+            *next = at + gap;
+            at
+        };
+        tokio::time::sleep_until(at).await;
+    }
+
+    /// Nobody's turn comes before `wait` is over.
+    fn hold(&self, wait: Duration) {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        *next = (*next).max(Instant::now() + wait);
+    }
+}
+
+/// How long to wait before the next try of a request that was answered; `None`: the answer stands.
+fn wait_after(answer: &Answer, after: Option<Duration>, request: &Request, tries: u32) -> Option<Duration> {
+    match (answer.status, after) {
+        (429 | 503, Some(after)) => Some(after.max(Duration::from_millis(50))),
+        (429 | 500 | 502 | 503 | 504, None) if request.retry == Retry::Idempotent && !(request.stands)(answer) => {
+            Some(backoff(tries))
+        }
+        _ => None,
+    }
+}
+
+/// Doubles each time, and is spread so that customers who failed together do not come back together.
+fn backoff(tries: u32) -> Duration {
+    use std::hash::{BuildHasher, RandomState};
+    let whole = BACKOFF.saturating_mul(1 << tries.saturating_sub(1).min(10)).min(BACKOFF_MAX);
+    let spread = RandomState::new().hash_one(tries) % 1000;
+    whole / 2 + whole.mul_f64(spread as f64 / 2000.0)
+}
+
+/// `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3).
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse::<u64>() {
+        return Some(Duration::from_secs(seconds.min(24 * 3600)));
+    }
+    let at = chrono::DateTime::parse_from_rfc2822(value).ok()?;
+    (at.with_timezone(&chrono::Utc) - now).to_std().ok().or(Some(Duration::ZERO))
+}
+
+fn text(headers: &HeaderMap, name: reqwest::header::HeaderName) -> Option<String> {
+    // A path in `Location` may hold raw UTF-8.
+    headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+}
+
+/// The host's name, for details and log lines.
+#[must_use]
+pub fn host_name(url: &Url) -> &str {
+    url.host_str().unwrap_or("?")
+}
+
+struct Broken {
+    failure: Failure,
+    unsent: bool,
+    may_retry: bool,
+}
+
+impl Broken {
+    fn new(reason: Reason, detail: String, unsent: bool, may_retry: bool) -> Self {
+        Self { failure: Failure::new(reason, detail), unsent, may_retry }
+    }
+
+    fn timeout(url: &Url, limit: Duration) -> Self {
+        let detail = format!("{} gave no whole answer within {limit:?} ({})", host_name(url), url.path());
+        Self::new(Reason::Timeout, detail, false, true)
+    }
+
+    fn too_large(url: &Url, cap: usize) -> Self {
+        let detail = format!("the page {} is larger than scan.max_page ({cap} bytes)", url.path());
+        Self::new(Reason::TooLarge, detail, false, false)
+    }
+
+    fn gone() -> Self {
+        Self::new(Reason::Connect, "the connector was shut down".to_owned(), true, false)
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = String::new();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text.push_str(&error.to_string().to_ascii_lowercase());
+        text.push('\n');
+        next = error.source();
+    }
+    text
+}
+
+fn source<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// TLS errors hide inside `std::io::Error`s, which do not name them as their source.
+fn tls_error(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+            return Some(tls.to_string());
+        }
+        if let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref)
+            && let Some(tls) = tls_error(inner)
+        {
+            return Some(tls);
+        }
+        next = error.source();
+    }
+    None
+}
+
+fn tls(scan: &ScanConfig) -> Result<rustls::ClientConfig, ConnectorError> {
+    let mut roots = rustls::RootCertStore::empty();
+    let native = rustls_native_certs::load_native_certs();
+    if native.certs.is_empty() {
+        tracing::warn!("this machine has no root certificates: https works only with scan.ca_file");
+    }
+    roots.add_parsable_certificates(native.certs);
+    if let Some(path) = &scan.ca_file {
+        let read = |source| ConnectorError::CaFile { path: path.clone(), source };
+        let mut count = 0;
+        for certificate in CertificateDer::pem_file_iter(path).map_err(read)? {
+            let certificate = certificate.map_err(read)?;
+            roots.add(certificate).map_err(|source| ConnectorError::CaCertificate { path: path.clone(), source })?;
+            count += 1;
+        }
+        if count == 0 {
+            return Err(ConnectorError::NoCa(path.clone()));
+        }
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    Ok(rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(ConnectorError::Tls)?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
+fn refused_text(host: &str) -> String {
+    format!(
+        "{host} is at a private or loopback address, which is refused; if the admin tool really is there, set \
+         scan.allow_private_hosts = true"
+    )
+}
+
+/// The name resolved to addresses that we refuse.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", refused_text(.0))]
+struct PrivateAddress(String);
+
+/// The name did not resolve.
+#[derive(Debug, thiserror::Error)]
+#[error("the name {0} could not be resolved")]
+struct Unresolved(String);
+
+/// Resolves names, and leaves out the addresses that we refuse.
+struct Guarded {
+    allow_private: bool,
+}
+
+impl Resolve for Guarded {
+    fn resolve(&self, name: Name) -> Resolving {
+        let allow_private = self.allow_private;
+        Box::pin(async move {
+            let name = name.as_str().to_owned();
+            let Ok(found) = tokio::net::lookup_host((name.as_str(), 0)).await else {
+                return Err(Unresolved(name).into());
+            };
+            let found: Vec<SocketAddr> = found.collect();
+            if found.is_empty() {
+                return Err(Unresolved(name).into());
+            }
+            let allowed: Vec<SocketAddr> =
+                found.into_iter().filter(|address| allow_private || !is_private(address.ip())).collect();
+            if allowed.is_empty() {
+                return Err(PrivateAddress(name).into());
+            }
+            Ok(Box::new(allowed.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// Whether an address is not on the public internet: loopback, private (RFC 1918), link-local (also the clouds' metadata
+/// services), carrier-grade NAT (RFC 6598), unique-local (RFC 4193), unspecified, multicast, reserved, and IPv6 forms of
+/// such IPv4 addresses.
+#[must_use]
+pub fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => is_private_v4(v4),
+        IpAddr::V6(v6) => is_private_v6(v6),
+    }
+}
+
+fn is_private_v4(v4: Ipv4Addr) -> bool {
+    let [a, b, c, _] = v4.octets();
+    v4.is_loopback()
+        || v4.is_private()
+        || v4.is_link_local()
+        || v4.is_multicast()
+        || v4.is_broadcast()
+        || a == 0
+        || a >= 240
+        || (a == 100 && (64..128).contains(&b))
+        || (a == 198 && (18..20).contains(&b))
+        || (a == 192 && b == 0 && c == 0)
+}
+
+fn is_private_v6(v6: Ipv6Addr) -> bool {
+    let segments = v6.segments();
+    let embedded = v6.to_ipv4_mapped().or(match segments {
+        // 64:ff9b::/96 (NAT64), 2002::/16 (6to4), ::/96 (the old compatible form)
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] | [0, 0, 0, 0, 0, 0, high, low] => {
+            Some(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)))
+        }
+        _ => None,
+    });
+    embedded.is_some_and(is_private_v4)
+        || v6.is_loopback()
+        || v6.is_unspecified()
+        || v6.is_multicast()
+        || segments[0] & 0xfe00 == 0xfc00
+        || segments[0] & 0xffc0 == 0xfe80
+        || segments[0] & 0xffc0 == 0xfec0
+}
