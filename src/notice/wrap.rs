@@ -1,0 +1,198 @@
+//! Wraps the text part: lines of at most so many half-width columns, with the Japanese rules of line breaking (kinsoku).
+//!
+//! It knows nothing of notices. Invariant: no line is wider than asked for, but one that is a link and nothing else; no
+//! text is lost but white space around a break.
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// The width of a notice's text part, in half-width columns.
+pub const COLUMNS: usize = 72;
+
+/// What no line may begin with.
+const NO_START: &str = "、。，．・：；？！」』）】〕］｝〉》”’ー々〜～…‥ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶ%％,.:;?!)]}";
+
+/// What no line may end with.
+const NO_END: &str = "「『（【〔［｛〈《“‘([{";
+
+/// What counts things: stays with the number before it.
+const COUNTERS: &str = "年月日時分回件番";
+
+/// The width in half-width columns; what is ambiguous in Unicode counts as wide, as Japanese fonts show it.
+#[must_use]
+pub fn width(text: &str) -> usize {
+    UnicodeWidthStr::width_cjk(text)
+}
+
+/// Wraps every line, indents what follows a list's marker, drops white space at the ends of lines and of the text, and
+/// leaves one empty line where there were several.
+#[must_use]
+pub fn wrap(text: &str, columns: usize) -> String {
+    let mut out = String::with_capacity(text.len() + text.len() / 16);
+    let mut blank = false;
+    for line in text.lines().map(str::trim_end) {
+        if line.is_empty() {
+            blank = true;
+            continue;
+        }
+        if blank && !out.is_empty() {
+            out.push('\n');
+        }
+        blank = false;
+        if is_link(line) || width(line) <= columns {
+            out.push_str(line);
+            out.push('\n');
+        } else {
+            wrap_line(line, columns, &mut out);
+        }
+    }
+    out
+}
+
+/// A link alone on its line is never broken: a broken one cannot be followed.
+fn is_link(line: &str) -> bool {
+    let line = line.trim_start();
+    (line.starts_with("https://") || line.starts_with("http://")) && !line.contains(char::is_whitespace)
+}
+
+fn wrap_line(text: &str, columns: usize, out: &mut String) {
+    let indent = " ".repeat(hanging(text).min(columns / 2));
+    let mut line = String::new();
+    let mut fresh = true; // nothing but the indent so far
+    for atom in atoms(text) {
+        if fits(&line, atom, columns) {
+            line.push_str(atom);
+        } else {
+            if !fresh {
+                finish(&mut line, &indent, out);
+            }
+            if fits(&line, atom, columns) {
+                line.push_str(atom);
+            } else {
+                break_hard(atom, columns, &indent, &mut line, out);
+            }
+        }
+        fresh = line.trim_start().is_empty();
+    }
+    if !line.trim().is_empty() {
+        finish(&mut line, "", out);
+    }
+}
+
+fn fits(line: &str, atom: &str, columns: usize) -> bool {
+    let mut whole = String::with_capacity(line.len() + atom.len());
+    whole.push_str(line);
+    whole.push_str(atom.trim_end());
+    width(&whole) <= columns
+}
+
+fn finish(line: &mut String, indent: &str, out: &mut String) {
+    out.push_str(line.trim_end());
+    out.push('\n');
+    line.clear();
+    line.push_str(indent);
+}
+
+/// An atom wider than a line: a very long word, or a row of characters that must not begin a line.
+fn break_hard(atom: &str, columns: usize, indent: &str, line: &mut String, out: &mut String) {
+    for c in atom.chars() {
+        let joins = c.width_cjk().unwrap_or(0) == 0;
+        let mut buffer = [0; 4];
+        if !joins && !fits(line, c.encode_utf8(&mut buffer), columns) {
+            finish(line, indent, out);
+        }
+        line.push(c);
+    }
+}
+
+/// The columns before a line's own text: its indent and its list marker (`1. `, `・`, `※`, `- `, `[1] `).
+fn hanging(line: &str) -> usize {
+    let text = line.trim_start_matches(' ');
+    let indent = line.len() - text.len();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let marker = if digits > 0 && text[digits..].starts_with(". ") {
+        digits + 2
+    } else if text.starts_with("- ") {
+        2
+    } else {
+        match text.chars().next() {
+            Some(c @ ('・' | '※' | '•')) => {
+                let space = usize::from(text[c.len_utf8()..].starts_with(' '));
+                c.width_cjk().unwrap_or(1) + space
+            }
+            _ => 0,
+        }
+    };
+    indent + marker
+}
+
+/// Cuts a line where it may be broken. White space stays at the end of what it follows.
+fn atoms(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let mut before = None;
+        let end = rest
+            .char_indices()
+            .find(|&(_, c)| before.replace(c).is_some_and(|b| may_break(b, c)))
+            .map_or(rest.len(), |(at, _)| at);
+        let (atom, tail) = rest.split_at(end);
+        rest = tail;
+        Some(atom)
+    })
+}
+
+fn may_break(before: char, after: char) -> bool {
+    const ZERO_WIDTH_JOINER: char = '\u{200D}';
+    let wide = |c: char| c.width() == Some(2);
+    if after == ' ' || NO_START.contains(after) || NO_END.contains(before) {
+        return false;
+    }
+    if before == ' ' {
+        return true;
+    }
+    let joined = before == ZERO_WIDTH_JOINER || after.width().unwrap_or(0) == 0 || ('\u{1F3FB}'..='\u{1F3FF}').contains(&after);
+    let date = before.is_ascii_digit() && COUNTERS.contains(after)
+        || COUNTERS.contains(before) && after.is_ascii_digit()
+        || before == '日' && after == '(';
+    !joined && !date && (wide(before) || wide(after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{COLUMNS, width, wrap};
+    use proptest::prelude::*;
+
+    #[test]
+    fn lines_break_where_a_japanese_reader_expects() {
+        let rows = [
+            ("a short line stays", "短い行です。", 72, "短い行です。\n"),
+            ("wide characters count two", "ああああああ", 8, "ああああ\nああ\n"),
+            ("no line begins with a full stop", "ああああ。いい", 8, "あああ\nあ。いい\n"),
+            ("no line ends with an opening bracket", "あああ「いい」", 8, "あああ\n「いい」\n"),
+            ("words are not broken", "あああ Exchange", 10, "あああ\nExchange\n"),
+            ("a date stays whole", "期限は2022年10月1日(土)です", 20, "期限は\n2022年10月1日(土)で\nす\n"),
+            ("steps keep their indent", "  3. ああああああ", 12, "  3. あああ\n     あああ\n"),
+            ("dots keep their indent", "・ああああああ", 8, "・あああ\n  あああ\n"),
+            ("a link is left alone", "   https://example.jp/a/very/long/one", 10, "   https://example.jp/a/very/long/one\n"),
+            ("a word wider than a line is broken", "abcdefghijkl", 8, "abcdefgh\nijkl\n"),
+            ("empty lines shrink to one", "\n\nあ  \n\n\n\nい\n\n", 8, "あ\n\nい\n"),
+        ];
+        for (sentence, text, columns, expected) in rows {
+            assert_eq!(wrap(text, columns), expected, "{sentence}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_is_too_wide_and_no_text_is_lost(text in "[ -~ぁ-ん、。「」（）ーッ🙂\u{200D}\u{FE0F}👨👩\u{1F3FB}\u{0301}\n ]{0,400}") {
+            let wrapped = wrap(&text, COLUMNS);
+            for line in wrapped.lines() {
+                prop_assert!(width(line) <= COLUMNS || line.trim_start().starts_with("http"), "{line:?}");
+            }
+            let solid = |t: &str| t.chars().filter(|c| !c.is_whitespace()).collect::<String>();
+            prop_assert_eq!(solid(&wrapped), solid(&text));
+        }
+    }
+}
