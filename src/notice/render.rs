@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
-use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
+use minijinja::{AutoEscape, Environment, Output, UndefinedBehavior, Value};
 
 use super::view::{self, View};
 use super::{Attachment, Notice, Rendered, attachment, check, sources, wrap};
@@ -191,7 +191,32 @@ fn environment() -> Environment<'static> {
         true => AutoEscape::Html,
         false => AutoEscape::None,
     });
+    environment.set_formatter(|out, state, value| {
+        match (state.auto_escape(), value.as_str()) {
+            (AutoEscape::Html, Some(text)) if !value.is_safe() => escape_into(out, text)?,
+            _ => minijinja::escape_formatter(out, state, value)?,
+        }
+        Ok(())
+    });
     environment
+}
+
+/// The five characters that HTML needs escaped. The engine's own escapes `/` too, which makes every link unreadable in the
+/// source and hides it from filters that compare the parts.
+fn escape_into(out: &mut Output<'_>, text: &str) -> std::fmt::Result {
+    let mut rest = text;
+    while let Some(at) = rest.find(['&', '<', '>', '"', '\'']) {
+        out.write_str(&rest[..at])?;
+        out.write_str(match rest.as_bytes()[at] {
+            b'&' => "&amp;",
+            b'<' => "&lt;",
+            b'>' => "&gt;",
+            b'"' => "&quot;",
+            _ => "&#39;",
+        })?;
+        rest = &rest[at + 1..];
+    }
+    out.write_str(rest)
 }
 
 /// Refuses what would not fit, so that a template can neither fill memory nor a mailbox.

@@ -14,6 +14,12 @@ const NO_START: &str = "、。，．・：；？！」』）】〕］｝〉》�
 /// What no line may end with.
 const NO_END: &str = "「『（【〔［｛〈《“‘([{";
 
+/// What is quoted stays whole up to this width: a button's label cut in two cannot be found on the screen.
+const QUOTED_COLUMNS: usize = 44;
+
+/// Endings that look torn when a line begins with their second half.
+const ENDINGS: [(char, char); 6] = [('で', 'す'), ('ま', 'す'), ('ま', 'せ'), ('せ', 'ん'), ('さ', 'い'), ('し', 'た')];
+
 /// What counts things: stays with the number before it.
 const COUNTERS: &str = "年月日時分回件番";
 
@@ -133,14 +139,31 @@ fn atoms(text: &str) -> impl Iterator<Item = &str> {
             return None;
         }
         let mut before = None;
+        let mut whole_to = 0;
         let end = rest
             .char_indices()
-            .find(|&(_, c)| before.replace(c).is_some_and(|b| may_break(b, c)))
+            .find(|&(at, c)| {
+                let ends = at >= whole_to && before.is_some_and(|b| may_break(b, c));
+                before = Some(c);
+                whole_to = whole_to.max(at + quoted(&rest[at..]));
+                ends
+            })
             .map_or(rest.len(), |(at, _)| at);
         let (atom, tail) = rest.split_at(end);
         rest = tail;
         Some(atom)
     })
+}
+
+/// The bytes from an opening bracket to its closing one, where that stays whole; else 0.
+fn quoted(text: &str) -> usize {
+    let close = match text.chars().next() {
+        Some('[') => ']',
+        Some('「') => '」',
+        _ => return 0,
+    };
+    let end = text.char_indices().take(QUOTED_COLUMNS).find(|&(_, c)| c == close).map(|(at, c)| at + c.len_utf8());
+    end.filter(|&end| width(&text[..end]) <= QUOTED_COLUMNS).unwrap_or(0)
 }
 
 fn may_break(before: char, after: char) -> bool {
@@ -156,7 +179,9 @@ fn may_break(before: char, after: char) -> bool {
     let date = before.is_ascii_digit() && COUNTERS.contains(after)
         || COUNTERS.contains(before) && after.is_ascii_digit()
         || before == '日' && after == '(';
-    !joined && !date && (wide(before) || wide(after))
+    let katakana = |c: char| matches!(c, 'ァ'..='ヺ' | 'ー');
+    let word = katakana(before) && katakana(after) || ENDINGS.contains(&(before, after));
+    !joined && !date && !word && (wide(before) || wide(after))
 }
 
 #[cfg(test)]
@@ -172,7 +197,9 @@ mod tests {
             ("no line begins with a full stop", "ああああ。いい", 8, "あああ\nあ。いい\n"),
             ("no line ends with an opening bracket", "あああ「いい」", 8, "あああ\n「いい」\n"),
             ("words are not broken", "あああ Exchange", 10, "あああ\nExchange\n"),
-            ("a date stays whole", "期限は2022年10月1日(土)です", 20, "期限は\n2022年10月1日(土)で\nす\n"),
+            ("a date stays whole", "期限は2022年10月1日(土)です", 20, "期限は\n2022年10月1日(土)\nです\n"),
+            ("a label stays whole", "ああ[Exchange 設定]", 18, "ああ\n[Exchange 設定]\n"),
+            ("a word in katakana stays whole", "ああログオン", 10, "ああ\nログオン\n"),
             ("steps keep their indent", "  3. ああああああ", 12, "  3. あああ\n     あああ\n"),
             ("dots keep their indent", "・ああああああ", 8, "・あああ\n  あああ\n"),
             ("a link is left alone", "   https://example.jp/a/very/long/one", 10, "   https://example.jp/a/very/long/one\n"),
