@@ -17,7 +17,8 @@ use crate::domain::plan::NoticeKind;
 use crate::domain::site::{AuthMethod, CustomerId, ServerType, SiteName};
 
 const LANGUAGES: [Language; 2] = [Language::Ja, Language::En];
-const USES: [Option<bool>; 3] = [None, Some(false), Some(true)];
+/// Unknown and unused; used shows the same as unknown.
+const USES: [Option<bool>; 2] = [None, Some(false)];
 
 /// `first.ja`, …: every kind in every language.
 pub(super) fn names() -> impl Iterator<Item = String> {

@@ -15,7 +15,7 @@ use crate::domain::site::AuthMethod;
 pub(super) const SITES_MAX: usize = 20;
 
 /// How much of a site's name stands in a subject, in half-width columns.
-const SUBJECT_NAME_COLUMNS: usize = 24;
+const SUBJECT_NAME_COLUMNS: usize = 20;
 
 /// One notice for its templates. The names are what operators write in their own templates.
 #[derive(Debug, Serialize)]

@@ -9,7 +9,8 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 pub const COLUMNS: usize = 72;
 
 /// What no line may begin with.
-const NO_START: &str = "、。，．・：；？！」』）】〕］｝〉》”’ー々〜～…‥ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶ%％,.:;?!)]}";
+const NO_START: &str =
+    "、。，．・：；？！」』）】〕］｝〉》”’ー々〜～…‥ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶ%％,.:;?!)]}";
 
 /// What no line may end with.
 const NO_END: &str = "「『（【〔［｛〈《“‘([{";
@@ -175,7 +176,8 @@ fn may_break(before: char, after: char) -> bool {
     if before == ' ' {
         return true;
     }
-    let joined = before == ZERO_WIDTH_JOINER || after.width().unwrap_or(0) == 0 || ('\u{1F3FB}'..='\u{1F3FF}').contains(&after);
+    let joined =
+        before == ZERO_WIDTH_JOINER || after.width().unwrap_or(0) == 0 || ('\u{1F3FB}'..='\u{1F3FF}').contains(&after);
     let date = before.is_ascii_digit() && COUNTERS.contains(after)
         || COUNTERS.contains(before) && after.is_ascii_digit()
         || before == '日' && after == '(';
@@ -202,7 +204,12 @@ mod tests {
             ("a word in katakana stays whole", "ああログオン", 10, "ああ\nログオン\n"),
             ("steps keep their indent", "  3. ああああああ", 12, "  3. あああ\n     あああ\n"),
             ("dots keep their indent", "・ああああああ", 8, "・あああ\n  あああ\n"),
-            ("a link is left alone", "   https://example.jp/a/very/long/one", 10, "   https://example.jp/a/very/long/one\n"),
+            (
+                "a link is left alone",
+                "   https://example.jp/a/very/long/one",
+                10,
+                "   https://example.jp/a/very/long/one\n",
+            ),
             ("a word wider than a line is broken", "abcdefghijkl", 8, "abcdefgh\nijkl\n"),
             ("empty lines shrink to one", "\n\nあ  \n\n\n\nい\n\n", 8, "あ\n\nい\n"),
         ];
