@@ -57,11 +57,13 @@ pub(super) fn date(language: Language, day: NaiveDate) -> String {
     format!("{}{space}({})", plain_date(language, day), weekday(language, day))
 }
 
-/// `2022年9月1日 06:00`, `1 September 2022 06:00 JST`.
+/// `2022年9月1日 06:00`, `1 Sep 2022 06:00 JST`.
 pub(super) fn moment(language: Language, at: Timestamp, zone: Tz) -> String {
     let at = at.with_timezone(&zone);
-    let zone = if language == Language::En { at.format(" %Z").to_string() } else { String::new() };
-    format!("{} {}{zone}", plain_date(language, at.date_naive()), at.format("%H:%M"))
+    match language {
+        Language::Ja => format!("{} {}", plain_date(language, at.date_naive()), at.format("%H:%M")),
+        Language::En => at.format("%-d %b %Y %H:%M %Z").to_string(),
+    }
 }
 
 /// `2023年1月の第1週`, `the first week of January 2023`: Microsoft names weeks, not days, for the end of a postponement.
@@ -135,7 +137,7 @@ mod tests {
         assert_eq!(date(Language::En, day(2022, 10, 1)), "1 October 2022 (Sat)");
         let at = chrono::Utc.with_ymd_and_hms(2022, 8, 31, 21, 0, 3).unwrap();
         assert_eq!(moment(Language::Ja, at, chrono_tz::Asia::Tokyo), "2022年9月1日 06:00");
-        assert_eq!(moment(Language::En, at, chrono_tz::Asia::Tokyo), "1 September 2022 06:00 JST");
+        assert_eq!(moment(Language::En, at, chrono_tz::Asia::Tokyo), "1 Sep 2022 06:00 JST");
         assert_eq!(week(Language::Ja, day(2023, 1, 1)), "2023年1月の第1週");
         assert_eq!(week(Language::En, day(2026, 10, 31)), "the fifth week of October 2026");
     }

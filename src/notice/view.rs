@@ -98,6 +98,7 @@ pub(super) struct Group {
     /// For `resolved`: what was read while it was affected.
     pub before_server_type: String,
     pub before_auth_method: String,
+    pub before_server_word: Option<&'static str>,
     pub before_auth_word: Option<&'static str>,
     /// The tool does not list these sites any more.
     pub gone: bool,
@@ -199,6 +200,7 @@ fn groups(notice: &Notice<'_>) -> Vec<Group> {
             server_word: site.now.server_type.map(|value| value.as_str()),
             before_server_type: server_type(&site.before),
             before_auth_method: auth_method(&site.before),
+            before_server_word: site.before.server_type.map(|value| value.as_str()),
             before_auth_word: site.before.auth_method.map(AuthMethod::as_str),
             gone: site.gone,
             sites: Vec::new(),

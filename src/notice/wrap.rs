@@ -8,13 +8,6 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 /// The width of a notice's text part, in half-width columns.
 pub const COLUMNS: usize = 72;
 
-/// What no line may begin with.
-const NO_START: &str =
-    "、。，．・：；？！」』）】〕］｝〉》”’ー々〜～…‥ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶ%％,.:;?!)]}";
-
-/// What no line may end with.
-const NO_END: &str = "「『（【〔［｛〈《“‘([{";
-
 /// What is quoted stays whole up to this width: a button's label cut in two cannot be found on the screen.
 const QUOTED_COLUMNS: usize = 44;
 
@@ -23,6 +16,76 @@ const ENDINGS: [(char, char); 6] = [('で', 'す'), ('ま', 'す'), ('ま', 'せ
 
 /// What counts things: stays with the number before it.
 const COUNTERS: &str = "年月日時分回件番";
+
+/// What no line may begin with.
+fn no_start(c: char) -> bool {
+    matches!(
+        c,
+        '、' | '。'
+            | '，'
+            | '．'
+            | '・'
+            | '：'
+            | '；'
+            | '？'
+            | '！'
+            | '」'
+            | '』'
+            | '）'
+            | '】'
+            | '〕'
+            | '］'
+            | '｝'
+            | '〉'
+            | '》'
+            | '”'
+            | '’'
+            | 'ー'
+            | '々'
+            | '〜'
+            | '～'
+            | '…'
+            | '‥'
+            | 'ぁ'
+            | 'ぃ'
+            | 'ぅ'
+            | 'ぇ'
+            | 'ぉ'
+            | 'っ'
+            | 'ゃ'
+            | 'ゅ'
+            | 'ょ'
+            | 'ゎ'
+            | 'ァ'
+            | 'ィ'
+            | 'ゥ'
+            | 'ェ'
+            | 'ォ'
+            | 'ッ'
+            | 'ャ'
+            | 'ュ'
+            | 'ョ'
+            | 'ヮ'
+            | 'ヵ'
+            | 'ヶ'
+            | '％'
+            | '%'
+            | ','
+            | '.'
+            | ':'
+            | ';'
+            | '?'
+            | '!'
+            | ')'
+            | ']'
+            | '}'
+    )
+}
+
+/// What no line may end with.
+fn no_end(c: char) -> bool {
+    matches!(c, '「' | '『' | '（' | '【' | '〔' | '［' | '｛' | '〈' | '《' | '“' | '‘' | '(' | '[' | '{')
+}
 
 /// The width in half-width columns; what is ambiguous in Unicode counts as wide, as Japanese fonts show it.
 #[must_use]
@@ -64,31 +127,30 @@ fn is_link(line: &str) -> bool {
 fn wrap_line(text: &str, columns: usize, out: &mut String) {
     let indent = " ".repeat(hanging(text).min(columns / 2));
     let mut line = String::new();
-    let mut fresh = true; // nothing but the indent so far
+    let mut used = 0; // columns of the line so far, its trailing white space too
     for atom in atoms(text) {
-        if fits(&line, atom, columns) {
-            line.push_str(atom);
-        } else {
-            if !fresh {
-                finish(&mut line, &indent, out);
-            }
-            if fits(&line, atom, columns) {
-                line.push_str(atom);
-            } else {
-                break_hard(atom, columns, &indent, &mut line, out);
-            }
+        let wide = width(atom.trim_end());
+        if used + wide > columns && !line.trim().is_empty() {
+            finish(&mut line, &indent, out);
+            used = indent.len();
         }
-        fresh = line.trim_start().is_empty();
+        if used + wide > columns {
+            break_hard(atom, columns, &indent, &mut line, out);
+            used = width(&line);
+        } else {
+            line.push_str(atom);
+            used += wide + (atom.len() - atom.trim_end().len());
+        }
     }
     if !line.trim().is_empty() {
         finish(&mut line, "", out);
     }
 }
 
-fn fits(line: &str, atom: &str, columns: usize) -> bool {
-    let mut whole = String::with_capacity(line.len() + atom.len());
+fn fits(line: &str, c: char, columns: usize) -> bool {
+    let mut whole = String::with_capacity(line.len() + c.len_utf8());
     whole.push_str(line);
-    whole.push_str(atom.trim_end());
+    whole.push(c);
     width(&whole) <= columns
 }
 
@@ -103,8 +165,7 @@ fn finish(line: &mut String, indent: &str, out: &mut String) {
 fn break_hard(atom: &str, columns: usize, indent: &str, line: &mut String, out: &mut String) {
     for c in atom.chars() {
         let joins = c.width_cjk().unwrap_or(0) == 0;
-        let mut buffer = [0; 4];
-        if !joins && !fits(line, c.encode_utf8(&mut buffer), columns) {
+        if !joins && !fits(line, c, columns) {
             finish(line, indent, out);
         }
         line.push(c);
@@ -170,7 +231,7 @@ fn quoted(text: &str) -> usize {
 fn may_break(before: char, after: char) -> bool {
     const ZERO_WIDTH_JOINER: char = '\u{200D}';
     let wide = |c: char| c.width() == Some(2);
-    if after == ' ' || NO_START.contains(after) || NO_END.contains(before) {
+    if after == ' ' || no_start(after) || no_end(before) {
         return false;
     }
     if before == ' ' {
