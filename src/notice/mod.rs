@@ -1,7 +1,16 @@
-//! The notices: from a customer, its sites and a campaign's dates to subject, text and HTML. Pure; nothing here connects.
+//! The notices: from a customer, its sites and a campaign's dates to subject, text and HTML.
+//!
+//! Pure: nothing here connects, and the only files read are an operator's own templates. Which facts a kind of notice
+//! holds is decided by its template; whether a fact that expires is still true is decided by `view`, by the day of
+//! sending. Invariants: one notice is made from one customer alone; a name is data, never markup, header or formula.
 
-pub mod facts;
+mod attachment;
+mod check;
+mod format;
 pub mod render;
+mod sources;
+mod view;
+pub mod wrap;
 
 use chrono::NaiveDate;
 use chrono_tz::Tz;

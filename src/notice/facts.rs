@@ -1,1 +1,0 @@
-//! Which facts a notice must hold (ids as in its tests), and until when they are true.
