@@ -1,6 +1,6 @@
 //! The whole message: header, parts, encodings. RFC 5322, RFC 2045, RFC 2047.
 //!
-//! lettre makes the MIME parts (base64, attachments' names by RFC 2231); the top header is written in [`super::header`],
+//! lettre makes the MIME parts (base64, attachments' names by RFC 2231); the top header is written in `header`,
 //! whose module says why. Invariant: the same [`Parts`] give the same bytes, boundaries included, and nothing leaves this
 //! module that is not pure ASCII with CRLF line ends, lines of at most 998 octets and encoded words on lines of at most 76.
 

@@ -1,9 +1,10 @@
 //! Mail: building the whole message, handing it to a server, and what the server's words mean. Knows nothing of notices.
 //!
-//! `message` (with `header`) makes the bytes; `smtp` (with `dialogue`, `tls`, `signin`, `token`) and `maildir` are the ways
+//! `message` (with `header`) makes the bytes; `smtp` (with `dial`, `dialogue`, `tls`, `signin`, `token`) and `maildir` are the ways
 //! out; `outcome` is the table of what a reply means; `pace` spaces the mails. Invariant: only a server's 250 to the end of
 //! the message is [`Outcome::Accepted`](crate::domain::delivery::Outcome::Accepted).
 
+mod dial;
 mod dialogue;
 mod header;
 pub mod maildir;

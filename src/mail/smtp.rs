@@ -1,21 +1,20 @@
 //! SMTP over a connection of our own, one phase at a time, each under its own deadline.
 //!
-//! The dialogue itself is in [`super::dialogue`], the meaning of replies in [`super::outcome`], signing in in
-//! [`super::signin`]. Here is the order of things: open a session, one transaction a mail, results per recipient, what
+//! The dialogue itself is in `dialogue`, the meaning of replies in [`super::outcome`], signing in in
+//! `signin`. Here is the order of things: open a session, one transaction a mail, results per recipient, what
 //! becomes of the connection afterwards. No pipelining and no chunking: with one command and one answer at a time, what a
 //! lost connection means is always known. Invariants: any doubt drops the connection; a mail whose end may have reached the
 //! server and whose answer was not heard is `Unknown`, never retried here; nothing but 250 to its end is `Accepted`.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use rustls_pki_types::ServerName;
-use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 
+use super::dial::{client_name, dial};
 use super::dialogue::{Dialogue, Direction, Halted, Observer, Reply, Stream, Trouble};
 use super::message::{addr_spec, well_formed};
 use super::outcome::{Stage, classify, one_line, unclear};
@@ -438,46 +437,6 @@ impl Offer {
             }
         }
         offer
-    }
-}
-
-/// Tries the host's addresses in turn, all within `within`. Small writes leave at once (TCP_NODELAY): a mail is many of them.
-async fn dial(host: &str, port: u16, within: Duration) -> io::Result<TcpStream> {
-    let start = Instant::now();
-    let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
-    let addresses: Vec<SocketAddr> =
-        timeout(within, tokio::net::lookup_host((host, port))).await.map_err(|_| late())??.take(8).collect();
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for (i, address) in addresses.iter().enumerate() {
-        let left = within.saturating_sub(start.elapsed());
-        let share = left / u32::try_from(addresses.len() - i).unwrap_or(1);
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
-        let connect = async {
-            let socket = socket?;
-            socket.set_keepalive(true)?;
-            socket.set_nodelay(true)?;
-            socket.connect(*address).await
-        };
-        match timeout(share, connect).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => last = error,
-            Err(_) => last = late(),
-        }
-    }
-    Err(last)
-}
-
-/// What EHLO calls us: the host's full name, or its address as a literal where it has none (RFC 5321 4.1.4).
-fn client_name(local: SocketAddr) -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = host.trim();
-    let fits = |l: &str| !l.is_empty() && l.len() < 64 && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    if host.contains('.') && host.len() <= 255 && host.split('.').all(fits) {
-        return host.to_owned();
-    }
-    match local {
-        SocketAddr::V4(v4) => format!("[{}]", v4.ip()),
-        SocketAddr::V6(v6) => format!("[IPv6:{}]", v6.ip()),
     }
 }
 
