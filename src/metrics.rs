@@ -100,18 +100,18 @@ impl Metrics {
         metrics.reload_successful.set(1);
         metrics.register();
         for verdict in Verdict::WORDS {
-            metrics.sites.get_or_create(&VerdictLabel { verdict });
+            drop(metrics.sites.get_or_create(&VerdictLabel { verdict }));
         }
         for state in DeliveryState::WORDS {
-            metrics.outbox.get_or_create(&StateLabel { state });
+            drop(metrics.outbox.get_or_create(&StateLabel { state }));
         }
         for kind in NoticeKind::ALL {
             for outcome in NOTICE_OUTCOMES {
-                metrics.notices.get_or_create(&NoticeLabel { kind: kind.as_str(), outcome });
+                drop(metrics.notices.get_or_create(&NoticeLabel { kind: kind.as_str(), outcome }));
             }
         }
         for outcome in ["ok", "error", "retry"] {
-            metrics.scan_requests.get_or_create(&OutcomeLabel { outcome });
+            drop(metrics.scan_requests.get_or_create(&OutcomeLabel { outcome }));
         }
         metrics
     }

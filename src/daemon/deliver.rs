@@ -219,7 +219,7 @@ async fn send(
         Prepared::Ready(claimed) => *claimed,
         Prepared::Settled(state, why) => {
             tracing::info!(delivery = %id, "{}: {why}", state.as_str());
-            ctx.store.settle_claimed(id, &ctx.owner, &state, &why, ctx.now()).await?;
+            ctx.store.drop_claimed(id, &ctx.owner, &why, ctx.now()).await?;
             return Ok(Some(state));
         }
         Prepared::Later(why) => {
