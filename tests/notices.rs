@@ -496,7 +496,7 @@ fn a_customer_that_opted_out_is_told_its_own_deadline() {
     one.customer.opted_out = true;
     let rendered = one.render(NoticeKind::First);
     assert!(rendered.subject.contains("2022年12月31日(土)"), "{}", rendered.subject);
-    assert_marks(&rendered, &["2022年12月31日(土)までに", "あと103日", "オプトアウト）がお済み"], true, "opted out");
+    assert_marks(&rendered, &["2022年12月31日(土)までに（あと103日）", "オプトアウト）がお済み"], true, "opted out");
 }
 
 #[test]
