@@ -101,7 +101,7 @@ fn every_second() -> Settings {
 async fn on_schedule_it_scans_and_tells_and_stops_when_told() {
     let lab = Lab::with(vec![affected("A1"), affected("A2")], every_second()).await;
     tokio::task::block_in_place(|| {
-        let mut daemon = Daemon::start(&lab, |c| drop(c.env("WATCHDOG_USEC", "2000000")));
+        let mut daemon = Daemon::start(&lab, |c| { c.env("WATCHDOG_USEC", "2000000"); });
         daemon.wait_for("READY=1");
         daemon.wait_for("STATUS=");
         daemon.wait_for("WATCHDOG=1");

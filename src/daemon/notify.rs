@@ -1,9 +1,9 @@
 //! One notice pass: plan the day from the stored cases, look again at those who have a notice coming, and put each mail,
 //! whole, into the outbox. Sending is [`super::deliver`]'s.
 
+use std::collections::VecDeque;
+
 use anyhow::Context as _;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesOrdered;
 use tokio_util::sync::CancellationToken;
 
 use super::look;
@@ -173,13 +173,15 @@ impl Pass<'_> {
 
         progress.total(plan.planned.len() as u64);
         let mut waiting = plan.planned.into_iter();
-        let mut preparing = FuturesOrdered::new();
+        // Tasks, not futures in this one: what holds the store's writer must go on while a notice is queued here.
+        let mut preparing = VecDeque::new();
         loop {
             while preparing.len() < snapshot.config.scan.concurrency.max(1) {
                 let Some(planned) = waiting.next() else { break };
-                preparing.push_back(prepare_unless_stopped(self.ctx, planned, stop));
+                preparing.push_back(tokio::spawn(prepare_unless_stopped(self.ctx.clone(), planned, stop.clone())));
             }
-            let Some((planned, ready)) = preparing.next().await else { break };
+            let Some(ready) = preparing.pop_front() else { break };
+            let (planned, ready) = ready.await.context("making a notice ended early")?;
             let fate = match ready {
                 None => {
                     report.interrupted = true;
@@ -287,14 +289,14 @@ impl Pass<'_> {
 }
 
 async fn prepare_unless_stopped(
-    ctx: &Context,
+    ctx: Context,
     planned: Planned,
-    stop: &CancellationToken,
+    stop: CancellationToken,
 ) -> (Planned, Option<anyhow::Result<Result<Ready, Fate>>>) {
     if stop.is_cancelled() {
         return (planned, None);
     }
-    let ready = prepare(ctx, &planned).await;
+    let ready = prepare(&ctx, &planned).await;
     (planned, Some(ready))
 }
 

@@ -3,12 +3,13 @@
 //! Memory does not grow with the fleet beyond the customers file itself: states are loaded in chunks, looks are written as
 //! they come. A cancelled scan leaves what it wrote and is marked `interrupted`; its schedule time is then run again.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::AssertUnwindSafe;
 
 use anyhow::Context as _;
 use chrono::TimeDelta;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use futures_util::FutureExt;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::look::{self, Logon, Looked};
@@ -167,20 +168,23 @@ impl<'a> Scan<'a> {
     }
 
     async fn run(&mut self, stop: &CancellationToken, each: &mut impl FnMut(&[Observation])) -> anyhow::Result<()> {
+        let snapshot = self.snapshot;
         let wanted: BTreeSet<&CustomerId> = self.request.only.iter().collect();
         let chosen = |id: &CustomerId| wanted.is_empty() || wanted.contains(id);
-        let members: Vec<&Member> = self.snapshot.fleet.members.iter().filter(|m| chosen(&m.customer.id)).collect();
+        let members = &snapshot.fleet.members;
+        let numbers: Vec<usize> = (0..members.len()).filter(|n| chosen(&members[*n].customer.id)).collect();
         let bad: Vec<&Quarantined> =
-            self.snapshot.fleet.quarantined.iter().filter(|q| q.id.as_ref().is_some_and(chosen)).collect();
-        self.progress.total((members.len() + bad.len()) as u64);
+            snapshot.fleet.quarantined.iter().filter(|q| q.id.as_ref().is_some_and(chosen)).collect();
+        self.progress.total((numbers.len() + bad.len()) as u64);
 
         self.quarantined(&bad, each).await?;
         let (ctx, no_save) = (self.ctx, self.request.no_save);
-        let concurrency = self.snapshot.config.scan.concurrency.max(1);
+        let concurrency = snapshot.config.scan.concurrency.max(1);
         let halt = CancellationToken::new();
-        let mut chunks = members.chunks(CHUNK);
-        let mut waiting: VecDeque<(&Member, CustomerState)> = VecDeque::new();
-        let mut looking = FuturesUnordered::new();
+        let mut chunks = numbers.chunks(CHUNK);
+        let mut waiting = VecDeque::new();
+        // Tasks, not futures in this one: a look must go on while what others saw is written.
+        let mut looking = JoinSet::new();
         let mut pending = Vec::new();
         loop {
             while looking.len() < concurrency {
@@ -189,17 +193,18 @@ impl<'a> Scan<'a> {
                     waiting = states(ctx, chunk, no_save).await?;
                     continue;
                 }
-                let Some((member, state)) = waiting.pop_front() else { break };
-                looking.push(look_unless_stopped(ctx, member, state, &halt, stop));
+                let Some((number, state)) = waiting.pop_front() else { break };
+                looking.spawn(look_unless_stopped(ctx.clone(), number, state, halt.clone(), stop.clone()));
             }
-            let Some((member, state, looked)) = looking.next().await else { break };
+            let Some(ended) = looking.join_next().await else { break };
+            let (number, state, looked) = ended.context("a look ended early")?;
             if looked.is_none() && stop.is_cancelled() {
                 self.report.interrupted = true;
                 continue;
             }
             let looked = looked.unwrap_or_else(|| self.skipped());
             self.note_logon(&looked, &halt);
-            self.take(member, state, looked, &mut pending, each);
+            self.take(&members[number], state, looked, &mut pending, each);
             if pending.len() >= CHUNK || self.sign_due() {
                 self.write(&mut pending).await?;
             }
@@ -353,40 +358,52 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// One look, or none where the scan is told to stop or a guard stopped it.
-async fn look_unless_stopped<'m>(
-    ctx: &Context,
-    member: &'m Member,
+/// One look, or none where the scan is told to stop or a guard stopped it. A panic costs this customer's look only.
+async fn look_unless_stopped(
+    ctx: Context,
+    number: usize,
     state: CustomerState,
-    halt: &CancellationToken,
-    stop: &CancellationToken,
-) -> (&'m Member, CustomerState, Option<Looked>) {
+    halt: CancellationToken,
+    stop: CancellationToken,
+) -> (usize, CustomerState, Option<Looked>) {
     if halt.is_cancelled() || stop.is_cancelled() {
-        return (member, state, None);
+        return (number, state, None);
     }
+    let member = &ctx.snapshot.fleet.members[number];
     let looked = tokio::select! {
         // A look writes nothing, so it may be dropped half-way.
         () = stop.cancelled() => None,
-        looked = look::look(ctx, member, &state) => Some(looked),
+        looked = AssertUnwindSafe(look::look(&ctx, member, &state)).catch_unwind() => {
+            Some(looked.unwrap_or_else(|_| panicked(&ctx, &state)))
+        }
     };
-    (member, state, looked)
+    (number, state, looked)
 }
 
-/// The customers of a chunk with their states; unknown to the store (`--no-save` before the first scan) is a blank state.
-async fn states<'m>(
+fn panicked(ctx: &Context, state: &CustomerState) -> Looked {
+    tracing::error!(customer = %state.id, "looking at this customer failed inside kigen; please report it");
+    let failure = Failure::new(Reason::LayoutChanged, "looking at this customer failed inside kigen; see the log");
+    let look = CustomerLook { sites: Err(failure), at: ctx.now() };
+    Looked { look, logon: Logon::NotTried, refused: state.refused.clone() }
+}
+
+/// The customers of a chunk, by their number in the file, with their states; one that is unknown to the store
+/// (`--no-save` before the first scan) has a blank state.
+async fn states(
     ctx: &Context,
-    chunk: &[&'m Member],
+    chunk: &[usize],
     no_save: bool,
-) -> anyhow::Result<VecDeque<(&'m Member, CustomerState)>> {
-    let ids: Vec<CustomerId> = chunk.iter().map(|m| m.customer.id.clone()).collect();
-    let mut known: std::collections::BTreeMap<CustomerId, CustomerState> =
+) -> anyhow::Result<VecDeque<(usize, CustomerState)>> {
+    let id = |number: &usize| &ctx.snapshot.fleet.members[*number].customer.id;
+    let ids: Vec<CustomerId> = chunk.iter().map(|n| id(n).clone()).collect();
+    let mut known: BTreeMap<CustomerId, CustomerState> =
         ctx.store.customer_states(&ids).await?.into_iter().map(|s| (s.id.clone(), s)).collect();
-    let state = |member: &&'m Member| {
-        let state = known.remove(&member.customer.id);
+    let state = |number: &usize| {
+        let state = known.remove(id(number));
         if state.is_none() && !no_save {
-            tracing::error!(customer = %member.customer.id, "the store does not know this customer");
+            tracing::error!(customer = %id(number), "the store does not know this customer");
         }
-        (*member, state.unwrap_or_else(|| unknown(&member.customer.id)))
+        (*number, state.unwrap_or_else(|| unknown(id(number))))
     };
     Ok(chunk.iter().map(state).collect())
 }

@@ -361,7 +361,7 @@ logon_url = "{logon_url}"
 
 [scan]
 concurrency         = 32
-requests_per_second = 100000
+requests_per_second = 10000
 timeout             = "2s"
 customer_timeout    = "20s"
 attempts            = 2

@@ -144,7 +144,7 @@ kind = "exlook"
 logon_url = "{logon_url}"
 [scan]
 allow_private_hosts = true
-requests_per_second = 100000
+requests_per_second = 10000
 {scan}
 [[campaign]]
 id = "exchange-online-basic-auth"
