@@ -1,3 +1,5 @@
+//! What the simulated mail server answers, line by line.
+
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};

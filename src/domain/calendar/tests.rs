@@ -1,3 +1,5 @@
+//! Business days, windows, and clocks that change.
+
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Weekday};
 use chrono_tz::Tz;
 use proptest::prelude::*;

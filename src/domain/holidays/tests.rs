@@ -1,3 +1,5 @@
+//! The holidays of years that are known for certain.
+
 use std::collections::BTreeMap;
 
 use chrono::{Datelike, Days, NaiveDate, Weekday};

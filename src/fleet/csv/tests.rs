@@ -1,3 +1,5 @@
+//! The customers file as CSV: what is read, and what is quarantined where.
+
 use proptest::prelude::*;
 
 use super::Records;
