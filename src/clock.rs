@@ -2,6 +2,8 @@
 
 use std::sync::Mutex;
 
+use chrono::SubsecRound;
+
 use crate::domain::Timestamp;
 
 /// Tells the time.
@@ -10,14 +12,14 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
 }
 
-/// The machine's clock.
+/// The machine's clock, to the millisecond: what the store gives back equals what it was given.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
     #[allow(clippy::disallowed_methods, reason = "this is the one place that may")]
     fn now(&self) -> Timestamp {
-        chrono::Utc::now()
+        chrono::Utc::now().trunc_subsecs(3)
     }
 }
 

@@ -235,7 +235,7 @@ pub trait Store: Send + Sync {
     // --- reading ---------------------------------------------------------------------------------------------------
 
     /// Listed sites of customers in the file with their newest observation, by customer and name; `verdicts` are
-    /// [`Verdict::as_str`] words, empty = all.
+    /// [`Verdict::as_str`](crate::domain::observation::Verdict::as_str) words, empty = all.
     async fn sites(&self, verdicts: &[String]) -> Result<Vec<SiteRow>>;
 
     /// The same, counted.

@@ -150,7 +150,9 @@ pub async fn actions_go_where_they_make_sense(house: &dyn House) {
     for action in [Retry, Cancel] {
         assert_eq!(one(&*store, id, action, 15).await, Acted::NotNow(queued(2)), "a deliverer has it");
     }
-    assert_eq!(one(&*store, id, Cancel, 20).await, Acted::Done, "its lease ran out");
+    assert_eq!(one(&*store, id, Retry, 20).await, Acted::Done, "its lease ran out");
+    assert!(!store.begin_attempt(id, ME, at(21), at(30)).await.unwrap(), "and with the action the claim is gone");
+    assert_eq!(one(&*store, id, Cancel, 22).await, Acted::Done);
 }
 
 pub async fn an_approved_notice_counts_from_that_day(house: &dyn House) {
