@@ -1,5 +1,7 @@
 //! Pages of the admin tool in every shape that its labels may come in: what is read, and what is refused.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+
 use std::collections::BTreeMap;
 
 use kigen::config::{ExlookConfig, Labels};
@@ -70,46 +72,166 @@ fn a_setting_is_read_in_every_shape_it_may_be_shown_in() {
         ("a drop-down list in the next cell", format!("<table><tr><th>{l}</th><td>{SELECT}</td></tr></table>")),
         ("cells that are not closed", format!("<table><tr><th>{l}<td>{SELECT}<tr><td>x<td>y</table>")),
         ("td beside td", format!("<table><tr><td>{l}</td><td>{SELECT}</td></tr></table>")),
-        ("an empty cell and a colon between", format!("<table><tr><td>{l}</td><td></td><td>：</td><td>{SELECT}</td></tr></table>")),
-        ("a disabled list", format!("<table><tr><th>{l}</th><td>{}</td></tr></table>", SELECT.replace("name=s", "name=s disabled"))),
-        ("a hidden list", format!("<table><tr><th>{l}</th><td>{}</td></tr></table>", SELECT.replace("name=s", "name=s style='display:none'"))),
-        ("a hidden field", format!("<table><tr><th>{l}</th><td><input type=hidden name=h value='{EO}'></td></tr></table>")),
-        ("a hidden field in the label's cell", format!("<table><tr><th>{l}</th><td>{EO}<input type=hidden name=h value=1></td></tr></table>")),
-        ("a list with nothing selected shows its first", format!("<table><tr><th>{l}</th><td><select name=s><option value=1>{EO}<option value=0>{ON_PREMISES}</select></td></tr></table>")),
-        ("label for a list", format!("<div><label for=dd>{l}</label></div><div><div>{}</div></div>", SELECT.replace("name=s", "name=s id=dd"))),
+        (
+            "an empty cell and a colon between",
+            format!("<table><tr><td>{l}</td><td></td><td>：</td><td>{SELECT}</td></tr></table>"),
+        ),
+        (
+            "a disabled list",
+            format!("<table><tr><th>{l}</th><td>{}</td></tr></table>", SELECT.replace("name=s", "name=s disabled")),
+        ),
+        (
+            "a hidden list",
+            format!(
+                "<table><tr><th>{l}</th><td>{}</td></tr></table>",
+                SELECT.replace("name=s", "name=s style='display:none'")
+            ),
+        ),
+        (
+            "a hidden field",
+            format!("<table><tr><th>{l}</th><td><input type=hidden name=h value='{EO}'></td></tr></table>"),
+        ),
+        (
+            "a hidden field in the label's cell",
+            format!("<table><tr><th>{l}</th><td>{EO}<input type=hidden name=h value=1></td></tr></table>"),
+        ),
+        (
+            "a list with nothing selected shows its first",
+            format!(
+                "<table><tr><th>{l}</th><td><select name=s><option value=1>{EO}<option value=0>{ON_PREMISES}</select></td></tr></table>"
+            ),
+        ),
+        (
+            "label for a list",
+            format!(
+                "<div><label for=dd>{l}</label></div><div><div>{}</div></div>",
+                SELECT.replace("name=s", "name=s id=dd")
+            ),
+        ),
         ("label around a list", format!("<label>{l}: {SELECT}</label>")),
         ("label and list in one line", format!("<p>{l}：{SELECT}</p>")),
-        ("label for, and list in the next column", format!("<div class=row><div class=c1><label for=dd>{l}</label></div><div class=c2>{}</div></div>", SELECT.replace("name=s", "name=s id=dd"))),
+        (
+            "label for, and list in the next column",
+            format!(
+                "<div class=row><div class=c1><label for=dd>{l}</label></div><div class=c2>{}</div></div>",
+                SELECT.replace("name=s", "name=s id=dd")
+            ),
+        ),
         ("columns without for", format!("<div class=row><div class=c1>{l}</div><div class=c2>{SELECT}</div></div>")),
         ("radio buttons in a line", format!("<table><tr><th>{l}</th><td>{eo_radios}</td></tr></table>")),
         ("radio buttons after the label", format!("<p><b>{l}</b> {eo_radios}</p>")),
-        ("radio buttons in a table", format!("<table><tr><th>{l}</th><td><table><tr><td><input type=radio name=r value=0 id=r0><label for=r0>{ON_PREMISES}</label></td></tr><tr><td><input type=radio name=r value=1 id=r1 checked><label for=r1>{EO}</label></td></tr></table></td></tr></table>")),
-        ("radio buttons inside their labels", format!("<table><tr><th>{l}</th><td><label><input type=radio name=r value=0>{ON_PREMISES}</label><label><input type=radio name=r value=1 checked>{EO}</label></td></tr></table>")),
-        ("radio buttons followed by bare text", format!("<table><tr><th>{l}</th><td><input type=radio name=r value=0>{ON_PREMISES}<br><input type=radio name=r value=1 checked>{EO}</td></tr></table>")),
-        ("disabled radio buttons in a span", format!("<table><tr><th>{l}</th><td><span disabled><input type=radio name=r value=1 id=r1 checked disabled><label for=r1>{EO}</label></span></td></tr></table>")),
+        (
+            "radio buttons in a table",
+            format!(
+                "<table><tr><th>{l}</th><td><table><tr><td><input type=radio name=r value=0 id=r0><label for=r0>{ON_PREMISES}</label></td></tr><tr><td><input type=radio name=r value=1 id=r1 checked><label for=r1>{EO}</label></td></tr></table></td></tr></table>"
+            ),
+        ),
+        (
+            "radio buttons inside their labels",
+            format!(
+                "<table><tr><th>{l}</th><td><label><input type=radio name=r value=0>{ON_PREMISES}</label><label><input type=radio name=r value=1 checked>{EO}</label></td></tr></table>"
+            ),
+        ),
+        (
+            "radio buttons followed by bare text",
+            format!(
+                "<table><tr><th>{l}</th><td><input type=radio name=r value=0>{ON_PREMISES}<br><input type=radio name=r value=1 checked>{EO}</td></tr></table>"
+            ),
+        ),
+        (
+            "disabled radio buttons in a span",
+            format!(
+                "<table><tr><th>{l}</th><td><span disabled><input type=radio name=r value=1 id=r1 checked disabled><label for=r1>{EO}</label></span></td></tr></table>"
+            ),
+        ),
         ("a fieldset whose legend is the label", format!("<fieldset><legend>{l}</legend>{eo_radios}</fieldset>")),
         ("plain text in a cell", format!("<table><tr><th>{l}</th><td>{EO}</td></tr></table>")),
-        ("plain text in a span in a cell", format!("<table><tr><th>{l}</th><td><span id=x>{EO}</span></td></tr></table>")),
-        ("plain text with a remark", format!("<table><tr><th>{l}</th><td><span>{EO}</span><br><small>※変更は保存後に有効です</small></td></tr></table>")),
-        ("plain text with a button", format!("<table><tr><th>{l}</th><td>{EO} <button type=button>変更</button></td></tr></table>")),
+        (
+            "plain text in a span in a cell",
+            format!("<table><tr><th>{l}</th><td><span id=x>{EO}</span></td></tr></table>"),
+        ),
+        (
+            "plain text with a remark",
+            format!(
+                "<table><tr><th>{l}</th><td><span>{EO}</span><br><small>※変更は保存後に有効です</small></td></tr></table>"
+            ),
+        ),
+        (
+            "plain text with a button",
+            format!("<table><tr><th>{l}</th><td>{EO} <button type=button>変更</button></td></tr></table>"),
+        ),
         ("a definition list", format!("<dl><dt>{l}<dd>{EO}<dt>ほか<dd>値</dl>")),
         ("label and span", format!("<label>{l}</label> <span>{EO}</span>")),
         ("label, colon and text in one text", format!("<p>{l}：{EO}</p>")),
-        ("two lines in one cell", format!("<table><tr><td>{l}：<span>{EO}</span><br>ほか：<span>値</span></td></tr></table>")),
+        (
+            "two lines in one cell",
+            format!("<table><tr><td>{l}：<span>{EO}</span><br>ほか：<span>値</span></td></tr></table>"),
+        ),
         ("a read-only field", format!("<table><tr><th>{l}</th><td><input readonly value='{EO}'></td></tr></table>")),
         ("a text area", format!("<table><tr><th>{l}</th><td><textarea disabled>{EO}</textarea></td></tr></table>")),
-        ("the label in its own table", format!("<table><tr><td><table><tr><td>{l}</td></tr></table></td><td>{SELECT}</td></tr></table>")),
-        ("the label row above the value row", format!("<table><tr><td colspan=2>{l}</td></tr><tr><td></td><td>{SELECT}</td></tr></table>")),
-        ("a header row above", format!("<table><tr><th>{l}</th><th>Exchange サーバーの認証方式</th></tr><tr><td>{EO}</td><td>{BASIC}</td></tr></table>")),
-        ("a mark of a field that must be filled in", format!("<table><tr><th><span>＊</span>{l}</th><td>{SELECT}</td></tr></table>")),
-        ("two controls that agree", format!("<table><tr><th>{l}</th><td>{SELECT}<input type=hidden name=s value=1></td></tr></table>")),
-        ("twice on the page, and the same", format!("<table><tr><th>{l}</th><td>{SELECT}</td></tr></table><p>{l}: {EO}</p>")),
-        ("full-width letters and spaces", format!("<table><tr><th>Ｅｘｃｈａｎｇｅ　サーバー　の　種類</th><td>Ｅｘｃｈａｎｇｅ　Ｏｎｌｉｎｅ　に接続する</td></tr></table>")),
+        (
+            "the label in its own table",
+            format!("<table><tr><td><table><tr><td>{l}</td></tr></table></td><td>{SELECT}</td></tr></table>"),
+        ),
+        (
+            "the label row above the value row",
+            format!("<table><tr><td colspan=2>{l}</td></tr><tr><td></td><td>{SELECT}</td></tr></table>"),
+        ),
+        (
+            "a header row above",
+            format!(
+                "<table><tr><th>{l}</th><th>Exchange サーバーの認証方式</th></tr><tr><td>{EO}</td><td>{BASIC}</td></tr></table>"
+            ),
+        ),
+        (
+            "a help link in the heading",
+            format!("<table><tr><th>{l} <a href=help.aspx>説明を見る</a></th><td>{EO}</td></tr></table>"),
+        ),
+        (
+            "a mark in the label's cell",
+            format!("<table><tr><td>{l}<span class=req>必須</span></td><td>{EO}</td></tr></table>"),
+        ),
+        (
+            "one column",
+            format!(
+                "<table><tr><td>{l}</td></tr><tr><td>{EO}</td></tr><tr><td>ほか</td></tr><tr><td>値</td></tr></table>"
+            ),
+        ),
+        (
+            "an explanation elsewhere",
+            format!("<table><tr><th>{l}</th><td>{SELECT}</td></tr></table><p>{l}：接続先を選びます。</p>"),
+        ),
+        (
+            "a mark of a field that must be filled in",
+            format!("<table><tr><th><span>＊</span>{l}</th><td>{SELECT}</td></tr></table>"),
+        ),
+        (
+            "two controls that agree",
+            format!("<table><tr><th>{l}</th><td>{SELECT}<input type=hidden name=s value=1></td></tr></table>"),
+        ),
+        (
+            "twice on the page, and the same",
+            format!("<table><tr><th>{l}</th><td>{SELECT}</td></tr></table><p>{l}: {EO}</p>"),
+        ),
+        (
+            "full-width letters and spaces",
+            format!(
+                "<table><tr><th>Ｅｘｃｈａｎｇｅ　サーバー　の　種類</th><td>Ｅｘｃｈａｎｇｅ　Ｏｎｌｉｎｅ　に接続する</td></tr></table>"
+            ),
+        ),
         ("half-width katakana", format!("<table><tr><th>Exchange ｻｰﾊﾞｰの種類</th><td>{EO}</td></tr></table>")),
         ("no long-vowel mark", format!("<table><tr><th>Exchange サーバの種類</th><td>{EO}</td></tr></table>")),
-        ("nbsp, a line break and a colon", format!("<table><tr><th>Exchange&nbsp;サーバー<br/>\r\n の種類 ：</th><td>{SELECT}</td></tr></table>")),
+        (
+            "nbsp, a line break and a colon",
+            format!("<table><tr><th>Exchange&nbsp;サーバー<br/>\r\n の種類 ：</th><td>{SELECT}</td></tr></table>"),
+        ),
         ("lower case", format!("<table><tr><th>exchange サーバーの種類</th><td>{EO}</td></tr></table>")),
-        ("a label in spans", format!("<table><tr><th><span><b>Exchange</b> サーバーの<i>種類</i></span></th><td><div><span>{EO}</span></div></td></tr></table>")),
+        (
+            "a label in spans",
+            format!(
+                "<table><tr><th><span><b>Exchange</b> サーバーの<i>種類</i></span></th><td><div><span>{EO}</span></div></td></tr></table>"
+            ),
+        ),
     ];
     for (what, row) in rows {
         let settings = page(&server_is(&row)).settings.unwrap_or_else(|f| panic!("{what}: {}", f.detail));
@@ -125,18 +247,53 @@ fn what_contradicts_itself_or_is_missing_is_no_answer() {
     let rows = [
         ("no label at all", "<p>nothing</p>".to_owned()),
         ("a label with nothing beside it", format!("<table><tr><th>{l}</th><td></td></tr></table>")),
-        ("two lists in one cell that disagree", format!("<table><tr><th>{l}</th><td>{SELECT}{other}</td></tr></table>")),
+        (
+            "two lists in one cell that disagree",
+            format!("<table><tr><th>{l}</th><td>{SELECT}{other}</td></tr></table>"),
+        ),
         ("two lists next to each other that disagree", format!("<p>{l} {SELECT} {other}</p>")),
-        ("two rows that disagree", format!("<table><tr><th>{l}</th><td>{SELECT}</td></tr><tr><th>{l}</th><td>{other}</td></tr></table>")),
-        ("a list and a hidden field that disagree", format!("<table><tr><th>{l}</th><td>{SELECT}<input type=hidden name=h value='{ON_PREMISES}'></td></tr></table>")),
-        ("a list and its shadow that disagree", format!("<table><tr><th>{l}</th><td>{SELECT}<input type=hidden name=s value=0></td></tr></table>")),
-        ("a list and a text that disagree", format!("<table><tr><th>{l}</th><td>{SELECT}<br>{ON_PREMISES}</td></tr></table>")),
-        ("a label for one list beside another", format!("<table><tr><th><label for=far>{l}</label></th><td>{SELECT}</td></tr></table><div><select name=t id=far><option>{ON_PREMISES}</select></div>")),
-        ("no radio button checked", format!("<table><tr><th>{l}</th><td><input type=radio name=r id=a><label for=a>{EO}</label></td></tr></table>")),
-        ("a list box with nothing selected", format!("<table><tr><th>{l}</th><td><select size=4><option>{EO}</select></td></tr></table>")),
+        (
+            "two rows that disagree",
+            format!("<table><tr><th>{l}</th><td>{SELECT}</td></tr><tr><th>{l}</th><td>{other}</td></tr></table>"),
+        ),
+        (
+            "a list and a hidden field that disagree",
+            format!(
+                "<table><tr><th>{l}</th><td>{SELECT}<input type=hidden name=h value='{ON_PREMISES}'></td></tr></table>"
+            ),
+        ),
+        (
+            "a list and its shadow that disagree",
+            format!("<table><tr><th>{l}</th><td>{SELECT}<input type=hidden name=s value=0></td></tr></table>"),
+        ),
+        (
+            "a list and a text that disagree",
+            format!("<table><tr><th>{l}</th><td>{SELECT}<br>{ON_PREMISES}</td></tr></table>"),
+        ),
+        (
+            "a label for one list beside another",
+            format!(
+                "<table><tr><th><label for=far>{l}</label></th><td>{SELECT}</td></tr></table><div><select name=t id=far><option>{ON_PREMISES}</select></div>"
+            ),
+        ),
+        (
+            "no radio button checked",
+            format!(
+                "<table><tr><th>{l}</th><td><input type=radio name=r id=a><label for=a>{EO}</label></td></tr></table>"
+            ),
+        ),
+        (
+            "a list box with nothing selected",
+            format!("<table><tr><th>{l}</th><td><select size=4><option>{EO}</select></td></tr></table>"),
+        ),
         ("an empty field", format!("<table><tr><th>{l}</th><td><input value=''></td></tr></table>")),
         ("only a check box", format!("<table><tr><th>{l}</th><td><input type=checkbox checked></td></tr></table>")),
-        ("several rows below", format!("<table><tr><th>{l}</th><th>x</th></tr><tr><td>{EO}</td><td>1</td></tr><tr><td>{ON_PREMISES}</td><td>2</td></tr></table>")),
+        (
+            "several rows below",
+            format!(
+                "<table><tr><th>{l}</th><th>x</th></tr><tr><td>{EO}</td><td>1</td></tr><tr><td>{ON_PREMISES}</td><td>2</td></tr></table>"
+            ),
+        ),
         ("two known texts", format!("<table><tr><th>{l}</th><td>{EO}<br>{ON_PREMISES}</td></tr></table>")),
     ];
     for (what, row) in rows {
@@ -160,11 +317,37 @@ fn an_unknown_text_is_kept_and_not_understood() {
 
 #[test]
 fn labels_in_the_group_count_before_the_same_labels_elsewhere() {
-    let row = |value: &str| format!("<table><tr><th>Exchange サーバーの種類</th><td>{value}</td></tr><tr><th>Exchange サーバーの認証方式</th><td>{BASIC}</td></tr></table>");
+    let row = |value: &str| {
+        format!(
+            "<table><tr><th>Exchange サーバーの種類</th><td>{value}</td></tr><tr><th>Exchange サーバーの認証方式</th><td>{BASIC}</td></tr></table>"
+        )
+    };
     let pages = [
-        ("a fieldset", format!("<fieldset><legend>旧設定</legend>{}</fieldset><fieldset><legend>Exchange設定</legend>{}</fieldset>", row(ON_PREMISES), row(EO))),
-        ("headings", format!("<h3>旧設定</h3>{}<h3>Exchange 設定</h3>{}<h3>そのほか</h3>{}", row(ON_PREMISES), row(EO), row(ON_PREMISES))),
-        ("a caption", format!("<div>{}</div><div>{}</div>", row(ON_PREMISES), row(EO).replace("<table>", "<table><caption>Exchange設定</caption>"))),
+        (
+            "a fieldset",
+            format!(
+                "<fieldset><legend>旧設定</legend>{}</fieldset><fieldset><legend>Exchange設定</legend>{}</fieldset>",
+                row(ON_PREMISES),
+                row(EO)
+            ),
+        ),
+        (
+            "headings",
+            format!(
+                "<h3>旧設定</h3>{}<h3>Exchange 設定</h3>{}<h3>そのほか</h3>{}",
+                row(ON_PREMISES),
+                row(EO),
+                row(ON_PREMISES)
+            ),
+        ),
+        (
+            "a caption",
+            format!(
+                "<div>{}</div><div>{}</div>",
+                row(ON_PREMISES),
+                row(EO).replace("<table>", "<table><caption>Exchange設定</caption>")
+            ),
+        ),
     ];
     for (what, body) in pages {
         let settings = page(&form(&body)).settings.unwrap_or_else(|f| panic!("{what}: {}", f.detail));
@@ -274,13 +457,40 @@ fn sites_are_listed_whatever_the_list_is() {
     let two = |shown| (vec!["本社".to_owned(), "大阪".to_owned()], shown);
     let l = "ExLookサイト名";
     assert_eq!(names(&format!("{l}: <select name=s><option>本社<option selected>&nbsp;大阪 </select>")), two(Some(1)));
-    assert_eq!(names(&format!("<label for=x>{l}</label><p><select id=x name=s><option value=''>-- 選択 --<option value=1>本社<option value=2>大阪</select></p>")), two(None));
-    assert_eq!(names(&format!("<table><tr><th>{l}<td><input type=radio name=r id=a value=1 checked><label for=a>本社</label><input type=radio name=r id=b value=2><label for=b>大阪</label></table>")), two(Some(0)));
+    assert_eq!(
+        names(&format!(
+            "<label for=x>{l}</label><p><select id=x name=s><option value=''>-- 選択 --<option value=1>本社<option value=2>大阪</select></p>"
+        )),
+        two(None)
+    );
+    assert_eq!(
+        names(&format!(
+            "<table><tr><th>{l}<td><input type=radio name=r id=a value=1 checked><label for=a>本社</label><input type=radio name=r id=b value=2><label for=b>大阪</label></table>"
+        )),
+        two(Some(0))
+    );
     let link = |n: u8, name: &str| format!("<a href=\"javascript:__doPostBack('l','{n}')\">{name}</a>");
-    assert_eq!(names(&format!("<h4>{l}</h4><ul><li>{}</li><li class='item selected'>{}</li></ul>", link(0, "本社"), link(1, "大阪"))), two(Some(1)));
+    assert_eq!(
+        names(&format!(
+            "<h4>{l}</h4><ul><li>{}</li><li class='item selected'>{}</li></ul>",
+            link(0, "本社"),
+            link(1, "大阪")
+        )),
+        two(Some(1))
+    );
     assert_eq!(names(&format!("<h4>{l}</h4><ul><li><b>本社</b></li><li>{}</li></ul>", link(1, "大阪"))), two(Some(0)));
-    assert_eq!(names(&format!("<h4>{l}</h4><ul><li>{}</li><li>{}</li></ul>", link(0, "本社"), link(1, "大阪"))), two(None));
-    assert_eq!(names(&format!("<table><tr><th>{l}</th><th>備考</th></tr><tr><td>{}</td><td>x</td></tr><tr><td>{}</td><td>y</td></tr></table><p>{l}：大阪</p>", link(0, "本社"), link(1, "大阪"))), two(Some(1)));
+    assert_eq!(
+        names(&format!("<h4>{l}</h4><ul><li>{}</li><li>{}</li></ul>", link(0, "本社"), link(1, "大阪"))),
+        two(None)
+    );
+    assert_eq!(
+        names(&format!(
+            "<table><tr><th>{l}</th><th>備考</th></tr><tr><td>{}</td><td>x</td></tr><tr><td>{}</td><td>y</td></tr></table><p>{l}：大阪</p>",
+            link(0, "本社"),
+            link(1, "大阪")
+        )),
+        two(Some(1))
+    );
     assert_eq!(names(&format!("<table><tr><td>{l}<td>本社</table>")), (vec!["本社".to_owned()], Some(0)));
     assert_eq!(names(&format!("<p>{l}：本社</p>")), (vec!["本社".to_owned()], Some(0)));
     assert!(page(&form("<p>x</p>")).sites.is_err());
@@ -299,21 +509,34 @@ fn the_log_on_page_is_understood() {
     let names: Vec<String> = form.pressed(control).into_iter().map(|(n, v)| format!("{n}={v}")).collect();
     assert_eq!(
         names,
-        ["__EVENTTARGET=", "__EVENTARGUMENT=", "__VIEWSTATE=/wEPDwUKLTk0+ZA==", "__EVENTVALIDATION=/wEWBAL+raDpAg==",
-         "txtAccount=admin", "txtPassword=p&w", "btnLogon=ログオン"].map(str::to_owned)
+        [
+            "__EVENTTARGET=",
+            "__EVENTARGUMENT=",
+            "__VIEWSTATE=/wEPDwUKLTk0+ZA==",
+            "__EVENTVALIDATION=/wEWBAL+raDpAg==",
+            "txtAccount=admin",
+            "txtPassword=p&w",
+            "btnLogon=ログオン"
+        ]
+        .map(str::to_owned)
     );
     let fields = "<input name=company type=hidden value=1><input name=user><input type=password name=pw>";
     let press = |buttons: &str| page(&form_of(&format!("{fields}{buttons}"))).logon.unwrap();
     let image = press("<input type=image name=go alt=ログイン src=x>").unwrap();
     let Press::Submit { control, .. } = image.press else { panic!("{image:?}") };
-    let sent = page(&form_of(&format!("{fields}<input type=image name=go alt=ログイン src=x>"))).forms[0].pressed(control);
+    let sent =
+        page(&form_of(&format!("{fields}<input type=image name=go alt=ログイン src=x>"))).forms[0].pressed(control);
     assert!(sent.iter().any(|(n, _)| n == "go.x") && sent.iter().any(|(n, _)| n == "go.y"));
-    let link = press("<a href=\"javascript:__doPostBack('lb','')\">Log on</a><input type=submit value=クリア>").unwrap();
+    let link =
+        press("<a href=\"javascript:__doPostBack('lb','')\">Log on</a><input type=submit value=クリア>").unwrap();
     assert!(matches!(&link.press, Press::PostBack { post, .. } if post.target == "lb"), "{link:?}");
     assert!(matches!(press("<button>OK</button>").unwrap().press, Press::Submit { .. }), "the only button");
     assert!(press("<input type=submit value=設定内容を保存>").is_err(), "never a button that saves");
     assert!(press("<input type=submit value=A><input type=submit value=B>").is_err(), "two buttons, neither log-on");
-    assert!(page(&form_of("<input type=password name=pw><button>x</button>")).logon.unwrap().is_err(), "no account field");
+    assert!(
+        page(&form_of("<input type=password name=pw><button>x</button>")).logon.unwrap().is_err(),
+        "no account field"
+    );
 }
 
 fn form_of(body: &str) -> String {
@@ -335,14 +558,18 @@ fn messages_are_told_from_standing_hints() {
         ("", Said::Nothing),
     ];
     for (message, expected) in rows {
-        let html = include_str!("fixtures/exlook/logon.html").replace("<span id=\"lblMessage\">", &format!("<span>{message}"));
+        let html =
+            include_str!("fixtures/exlook/logon.html").replace("<span id=\"lblMessage\">", &format!("<span>{message}"));
         assert_eq!(said(&page(&html), &logon.texts), expected, "{message}");
-        let html = include_str!("fixtures/exlook/logon.html").replace("</body>", &format!("<script>alert('{message}');</script></body>"));
+        let html = include_str!("fixtures/exlook/logon.html")
+            .replace("</body>", &format!("<script>alert('{message}');</script></body>"));
         assert_eq!(said(&page(&html), &logon.texts), expected, "alert: {message}");
     }
     let maintenance = page("<html><title>お知らせ</title><p>システムメンテナンスのお知らせ</p>");
     assert_eq!(said(&maintenance, &[]), Said::Maintenance);
-    let yellow = page("<html><head><title>ランタイム エラー</title></head><h1>'/exlookconfig' アプリケーションでサーバー エラーが発生しました。</h1>");
+    let yellow = page(
+        "<html><head><title>ランタイム エラー</title></head><h1>'/exlookconfig' アプリケーションでサーバー エラーが発生しました。</h1>",
+    );
     assert_eq!(said(&yellow, &[]), Said::Error);
 }
 
@@ -350,7 +577,9 @@ fn messages_are_told_from_standing_hints() {
 fn the_charset_is_found_as_a_browser_finds_it() {
     let html = server_is("<table><tr><th>Exchange サーバーの種類</th><td>Exchange Online に接続する</td></tr></table>");
     let sjis = |html: &str| encoding_rs::SHIFT_JIS.encode(html).0.into_owned();
-    let meta = |charset: &str| html.replace("<html>", &format!("<html><head><!-- <meta charset=utf-16> --><meta {charset}></head>"));
+    let meta = |charset: &str| {
+        html.replace("<html>", &format!("<html><head><!-- <meta charset=utf-16> --><meta {charset}></head>"))
+    };
     let bom = [b"\xef\xbb\xbf".as_slice(), html.as_bytes()].concat();
     let rows = [
         ("UTF-8 by header", html.clone().into_bytes(), Some("text/html; charset=utf-8"), "UTF-8"),
@@ -361,7 +590,12 @@ fn the_charset_is_found_as_a_browser_finds_it() {
         ("windows-31j by header", sjis(&html), Some("text/html;Charset=Windows-31J"), "Shift_JIS"),
         ("cp932 by header", sjis(&html), Some("text/html; charset=CP932"), "Shift_JIS"),
         ("Shift_JIS by meta", sjis(&meta("charset='x-sjis'")), Some("text/html"), "Shift_JIS"),
-        ("Shift_JIS by http-equiv", sjis(&meta("http-equiv=Content-Type content='text/html; charset=Shift_JIS'")), None, "Shift_JIS"),
+        (
+            "Shift_JIS by http-equiv",
+            sjis(&meta("http-equiv=Content-Type content='text/html; charset=Shift_JIS'")),
+            None,
+            "Shift_JIS",
+        ),
         ("Shift_JIS by nothing", sjis(&html), None, "Shift_JIS"),
         ("an unknown name in the header", sjis(&html), Some("text/html; charset=nonsense"), "Shift_JIS"),
     ];
@@ -400,13 +634,18 @@ fn postbacks_are_read_from_scripts() {
     assert_eq!(post("if (ok()) __doPostBack ( \"a\" , \"x'y\" );"), is("a", "x'y"));
     assert_eq!(post("__doPostBack('a\\x24b')"), is("a$b", ""));
     assert_eq!(post("__doPostBack(this.name,'')"), None);
-    assert_eq!(post("WebForm_DoPostBackWithOptions(new WebForm_PostBackOptions(\"a\", \"\", true, \"\", \"\", false, false))"), None);
+    assert_eq!(
+        post("WebForm_DoPostBackWithOptions(new WebForm_PostBackOptions(\"a\", \"\", true, \"\", \"\", false, false))"),
+        None
+    );
 }
 
 #[test]
 fn hostile_nesting_costs_neither_stack_nor_hours() {
     // The parser is quadratic in the depth of some elements, and slow without optimisation: fewer of those.
-    for (tag, depth) in [("<table><tr><td>", 10_000), ("<b>", 10_000), ("<p><b>", 5_000), ("<div>", 2_000), ("<ul><li>", 1_500)] {
+    for (tag, depth) in
+        [("<table><tr><td>", 10_000), ("<b>", 10_000), ("<p><b>", 5_000), ("<div>", 2_000), ("<ul><li>", 1_500)]
+    {
         let html = format!("{}Exchange サーバーの種類", tag.repeat(depth));
         let parsed = std::thread::Builder::new()
             .stack_size(512 * 1024)
@@ -446,11 +685,52 @@ proptest! {
 }
 
 const SOUP: [&str; 48] = [
-    "<table>", "</table>", "<tr>", "<td>", "<th>", "</td>", "</tr>", "<dl>", "<dt>", "<dd>", "<form>", "</form>", "<label>",
-    "<label for=a>", "</label>", "<input>", "<input id=a type=radio name=r>", "<input type=radio name=r checked>x",
-    "<select name=s>", "<option selected>", "<option>", "</select>", "<fieldset disabled>", "<legend>", "</fieldset>",
-    "Exchange サーバーの種類", "Exchange サーバーの認証方式", "ExLookサイト名", "ExLookサイト設定", "Exchange設定",
-    "Exchange Online に接続する", "<a href=\"javascript:__doPostBack('x','')\">", "</a>", "<input type=hidden value='Exchange Online に接続する'>",
-    "<script>", "</script>", "<!--", "-->", "<template>", "</template>", "<button>", "</button>", "<caption>", "<thead>", "<tbody>", "<br>", "：",
+    "<table>",
+    "</table>",
+    "<tr>",
+    "<td>",
+    "<th>",
+    "</td>",
+    "</tr>",
+    "<dl>",
+    "<dt>",
+    "<dd>",
+    "<form>",
+    "</form>",
+    "<label>",
+    "<label for=a>",
+    "</label>",
+    "<input>",
+    "<input id=a type=radio name=r>",
+    "<input type=radio name=r checked>x",
+    "<select name=s>",
+    "<option selected>",
+    "<option>",
+    "</select>",
+    "<fieldset disabled>",
+    "<legend>",
+    "</fieldset>",
+    "Exchange サーバーの種類",
+    "Exchange サーバーの認証方式",
+    "ExLookサイト名",
+    "ExLookサイト設定",
+    "Exchange設定",
+    "Exchange Online に接続する",
+    "<a href=\"javascript:__doPostBack('x','')\">",
+    "</a>",
+    "<input type=hidden value='Exchange Online に接続する'>",
+    "<script>",
+    "</script>",
+    "<!--",
+    "-->",
+    "<template>",
+    "</template>",
+    "<button>",
+    "</button>",
+    "<caption>",
+    "<thead>",
+    "<tbody>",
+    "<br>",
+    "：",
     "<input type=password name=p>",
 ];

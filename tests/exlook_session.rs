@@ -1,5 +1,7 @@
 //! Whole sessions against a scripted admin tool on loopback: what is sent, what never is, and what every answer means.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -50,12 +52,12 @@ struct Tool {
     script: Script,
 }
 
-const SITES: [(&str, &str, &str); 3] = [("本社", EO, BASIC), ("大阪支社", EO, OAUTH), ("A&B 事業部", ON_PREMISES, BASIC)];
+const SITES: [(&str, &str, &str); 3] =
+    [("本社", EO, BASIC), ("大阪支社", EO, OAUTH), ("A&B 事業部", ON_PREMISES, BASIC)];
 
 impl Tool {
     async fn start(script: impl Fn(&Seen, usize) -> Option<Response> + Send + Sync + 'static) -> (Arc<Self>, Url) {
-        let tool =
-            Arc::new(Self { seen: Mutex::default(), sessions: Mutex::default(), script: Box::new(script) });
+        let tool = Arc::new(Self { seen: Mutex::default(), sessions: Mutex::default(), script: Box::new(script) });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}{LOGON}", listener.local_addr().unwrap()).parse().unwrap();
         let app = Router::new().fallback(answer).with_state(Arc::clone(&tool));
@@ -80,7 +82,10 @@ impl Tool {
                     let mut sessions = self.sessions.lock().unwrap();
                     let cookie = format!("AUTH={}", sessions.len());
                     sessions.insert(cookie.clone(), (false, 0));
-                    let headers = [(header::LOCATION, "/app/default.aspx".to_owned()), (header::SET_COOKIE, format!("{cookie}; path=/app; HttpOnly"))];
+                    let headers = [
+                        (header::LOCATION, "/app/default.aspx".to_owned()),
+                        (header::SET_COOKIE, format!("{cookie}; path=/app; HttpOnly")),
+                    ];
                     (StatusCode::FOUND, headers).into_response()
                 }
                 (Some(_), ..) => html(&logon("アカウントまたはパスワードが違います。")),
@@ -90,8 +95,10 @@ impl Tool {
         let mut sessions = self.sessions.lock().unwrap();
         let Some((open, site)) = sessions.get_mut(&cookie) else { return redirect("/app/logon.aspx?ReturnUrl=%2fapp") };
         if seen.method == "POST" {
-            if seen.field("__VIEWSTATE") != Some(&format!("{open}{site}")) || seen.field("__VIEWSTATE1") != Some("+/=") {
-                return (StatusCode::INTERNAL_SERVER_ERROR, "<title>Validation of viewstate MAC failed</title>").into_response();
+            if seen.field("__VIEWSTATE") != Some(&format!("{open}{site}")) || seen.field("__VIEWSTATE1") != Some("+/=")
+            {
+                return (StatusCode::INTERNAL_SERVER_ERROR, "<title>Validation of viewstate MAC failed</title>")
+                    .into_response();
             }
             match seen.field("__EVENTTARGET") {
                 Some("menu$1") => *open = true,
@@ -275,7 +282,8 @@ async fn only_the_sites_asked_for_are_read_and_missing_ones_are_told() {
 
 #[tokio::test]
 async fn a_refusal_is_told_by_its_kind_and_never_tried_again() {
-    let change = "<form method=post><input type=password name=o><input type=password name=n><button>変更</button></form>";
+    let change =
+        "<form method=post><input type=password name=o><input type=password name=n><button>変更</button></form>";
     let rows: [(&str, Reason, fn() -> Response); 7] = [
         ("wrong password", Reason::LogonRefused, || html(&logon("アカウントまたはパスワードが違います。"))),
         ("no message", Reason::LogonRefused, || html(&logon(""))),
@@ -283,7 +291,9 @@ async fn a_refusal_is_told_by_its_kind_and_never_tried_again() {
         ("expired", Reason::PasswordChangeRequired, || html(&logon("パスワードの有効期限が切れています。"))),
         ("maintenance", Reason::Maintenance, || html("<h1>メンテナンス中です</h1>")),
         ("a redirect back to log-on", Reason::LogonRefused, || redirect("/app/logon.aspx?error=1")),
-        ("error page", Reason::HttpStatus, || (StatusCode::INTERNAL_SERVER_ERROR, "<h1>Server Error in '/' Application.</h1>").into_response()),
+        ("error page", Reason::HttpStatus, || {
+            (StatusCode::INTERNAL_SERVER_ERROR, "<h1>Server Error in '/' Application.</h1>").into_response()
+        }),
     ];
     for (what, expected, response) in rows {
         let (tool, url) = Tool::start(move |seen, _| seen.field("txtPassword").map(|_| response())).await;
@@ -311,9 +321,10 @@ async fn a_session_that_ends_is_begun_again_once() {
         assert_eq!(sites(&look(&url).await), all_read());
         assert_eq!(tool.logons(), 2);
     }
-    let (tool, url) =
-        Tool::start(|seen, _| (seen.field("__EVENTTARGET") == Some("ddl")).then(|| redirect("/app/logon.aspx?ReturnUrl=x")))
-            .await;
+    let (tool, url) = Tool::start(|seen, _| {
+        (seen.field("__EVENTTARGET") == Some("ddl")).then(|| redirect("/app/logon.aspx?ReturnUrl=x"))
+    })
+    .await;
     let read = sites(&look(&url).await);
     assert_eq!(read[0].1, "exchange_online/basic", "what was read stays");
     assert_eq!((read[1].1.as_str(), read[2].1.as_str()), ("session_lost", "session_lost"));
@@ -372,14 +383,16 @@ async fn pages_are_capped_in_size_and_in_time() {
 #[tokio::test]
 async fn a_customer_has_a_limit_and_what_was_read_stays() {
     let (_tool, url) = Tool::start(|seen, _| {
-        (seen.field("ddl") == Some("1")).then(|| {
-            Response::new(Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>()))
-        })
+        (seen.field("ddl") == Some("1"))
+            .then(|| Response::new(Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>())))
     })
     .await;
     let scan = ScanConfig { customer_timeout: Duration::from_secs(5), ..scan() };
     let read = sites(&look_with(&url, &scan, &account()).await);
-    assert_eq!(read.iter().map(|(_, r)| r.as_str()).collect::<Vec<_>>(), ["exchange_online/basic", "timeout", "timeout"]);
+    assert_eq!(
+        read.iter().map(|(_, r)| r.as_str()).collect::<Vec<_>>(),
+        ["exchange_online/basic", "timeout", "timeout"]
+    );
 }
 
 #[tokio::test]
@@ -407,7 +420,8 @@ async fn server_errors_have_their_classes() {
     assert_eq!(reason(&look(&url).await), Reason::Maintenance);
     assert_eq!(tool.seen().len(), 1, "maintenance does not end by asking again");
     let sjis = encoding_rs::SHIFT_JIS.encode("<title>システムメンテナンスのお知らせ</title>").0.into_owned();
-    let (_tool, url) = Tool::start(move |_, _| Some((StatusCode::SERVICE_UNAVAILABLE, sjis.clone()).into_response())).await;
+    let (_tool, url) =
+        Tool::start(move |_, _| Some((StatusCode::SERVICE_UNAVAILABLE, sjis.clone()).into_response())).await;
     assert_eq!(reason(&look(&url).await), Reason::Maintenance);
     let (_tool, url) = Tool::start(move |_, _| Some(html(page))).await;
     assert_eq!(reason(&look(&url).await), Reason::Maintenance, "200 that says so");
@@ -415,7 +429,9 @@ async fn server_errors_have_their_classes() {
     assert_eq!(reason(&look(&url).await), Reason::HttpStatus);
     assert_eq!(tool.seen().len(), 1);
     let (tool, url) = Tool::start(|seen, _| {
-        (seen.field("ddl") == Some("1")).then(|| (StatusCode::INTERNAL_SERVER_ERROR, "<h1>Server Error in '/app' Application.</h1>").into_response())
+        (seen.field("ddl") == Some("1")).then(|| {
+            (StatusCode::INTERNAL_SERVER_ERROR, "<h1>Server Error in '/app' Application.</h1>").into_response()
+        })
     })
     .await;
     let read = sites(&look(&url).await);
@@ -477,7 +493,11 @@ async fn a_certificate_must_be_trusted_and_for_this_host() {
     let right: Url = format!("https://localhost:{port}{LOGON}").parse().unwrap();
     let wrong: Url = format!("https://127.0.0.1:{port}{LOGON}").parse().unwrap();
     assert_eq!(reason(&look(&right).await), Reason::Tls, "not trusted");
-    assert_eq!(reason(&look_with(&right, &trusting, &account()).await), Reason::LayoutChanged, "trusted: the page is read");
+    assert_eq!(
+        reason(&look_with(&right, &trusting, &account()).await),
+        Reason::LayoutChanged,
+        "trusted: the page is read"
+    );
     assert_eq!(reason(&look_with(&wrong, &trusting, &account()).await), Reason::Tls, "for another name");
     let (_tool, plain) = Tool::start(|_, _| None).await;
     let not_tls: Url = plain.as_str().replace("http:", "https:").parse().unwrap();
@@ -488,7 +508,8 @@ async fn a_certificate_must_be_trusted_and_for_this_host() {
 async fn forms_go_back_in_the_pages_charset() {
     let page = encoding_rs::SHIFT_JIS.encode(&logon("")).0.into_owned();
     let (tool, url) = Tool::start(move |seen, _| {
-        (seen.method == "GET").then(|| ([(header::CONTENT_TYPE, "text/html; charset=Shift_JIS")], page.clone()).into_response())
+        (seen.method == "GET")
+            .then(|| ([(header::CONTENT_TYPE, "text/html; charset=Shift_JIS")], page.clone()).into_response())
     })
     .await;
     look(&url).await;
@@ -523,4 +544,111 @@ async fn details_hold_no_secret_and_no_page() {
     let look = look(&url).await;
     let shown = format!("{look:?}");
     assert!(!shown.contains("p&w=1") && !shown.contains("極秘") && !shown.contains("管理者"), "{shown}");
+}
+
+#[tokio::test]
+async fn compressed_pages_are_read_and_capped_by_what_they_hold() {
+    let zipped =
+        |bytes: &'static [u8]| ([(header::CONTENT_ENCODING, "gzip")], Bytes::from_static(bytes)).into_response();
+    let (_tool, url) = Tool::start(move |_, _| Some(zipped(include_bytes!("fixtures/exlook/small.gz")))).await;
+    assert_eq!(reason(&look(&url).await), Reason::Maintenance);
+    let (_tool, url) = Tool::start(move |_, _| Some(zipped(include_bytes!("fixtures/exlook/bomb.gz")))).await;
+    assert_eq!(reason(&look(&url).await), Reason::TooLarge, "21 MiB in 21 KB");
+}
+
+#[tokio::test]
+async fn customers_share_connections_and_never_sessions() {
+    let (tool, url) = Tool::start(|_, _| None).await;
+    let exlook = Arc::new(Exlook::new(&exlook_config(&url), &scan(), Arc::new(SystemClock)).unwrap());
+    let looks = (0..6).map(|n| {
+        let exlook = Arc::clone(&exlook);
+        let account = Account { customer: CustomerId::new(&format!("C{n}")).unwrap(), ..account() };
+        tokio::spawn(async move { exlook.look(&account).await })
+    });
+    for look in futures_util::future::join_all(looks).await {
+        assert_eq!(sites(&look.unwrap()), all_read());
+    }
+    assert_eq!(tool.logons(), 6);
+}
+
+/// A tool of another make: the tab is a link to a page of its own, the sites are radio buttons or links, everything is in
+/// Shift_JIS and nobody says so.
+#[tokio::test]
+async fn other_layouts_lead_to_the_same_answers() {
+    for links in [false, true] {
+        let shift_jis = |text: &str| encoding_rs::SHIFT_JIS.encode(text).0.into_owned().into_response();
+        let (tool, url) = Tool::start(move |seen, _| {
+            if seen.path.starts_with(LOGON) {
+                return Some(match seen.field("pw") {
+                    Some(_) => redirect("menu.aspx"),
+                    None => shift_jis(
+                        "<form method=post>アカウント <input type=text name=id> パスワード <input type=password name=pw>\
+                         <a href=\"javascript:__doPostBack('lb$go','')\">ログオン</a> <input type=submit name=s value=保存></form>",
+                    ),
+                });
+            }
+            if seen.path == "/app/menu.aspx" {
+                return Some(shift_jis("<ul><li><a href='sites.aspx'>ＥｘＬｏｏｋ サイト設定</a><li><a href=x.aspx>ほか</a></ul><a href='off.aspx'>ログアウト</a>"));
+            }
+            if seen.path == "/app/off.aspx" {
+                return Some(redirect("logon.aspx"));
+            }
+            assert_eq!(seen.path, "/app/sites.aspx");
+            let at = match seen.field("__EVENTTARGET").and_then(|t| t.strip_prefix("rbl$")) {
+                Some(at) if !links => {
+                    assert_eq!(seen.field("rbl"), Some(at), "the radio button chosen is the one sent");
+                    at.parse().unwrap()
+                }
+                Some(at) => at.parse().unwrap(),
+                None => 0,
+            };
+            let (_, server, method) = SITES[at];
+            let list: String = SITES
+                .iter()
+                .enumerate()
+                .map(|(n, (name, ..))| {
+                    let checked = if n == at { "checked" } else { "" };
+                    match links {
+                        true if n == at => format!("<li>{name}</li>"),
+                        true => format!("<li><a href=\"javascript:__doPostBack('rbl${n}','')\">{name}</a></li>"),
+                        false => format!("<input type=radio name=rbl id=r{n} value={n} {checked} onclick=\"javascript:setTimeout('__doPostBack(\\'rbl${n}\\',\\'\\')', 0)\"><label for=r{n}>{name}</label><br>"),
+                    }
+                })
+                .collect();
+            Some(shift_jis(&format!(
+                "<form method=post action=sites.aspx><input type=hidden name=__VIEWSTATE value=x><dl><dt>ExLookサイト名：<dd><ul>{list}</ul></dl>\
+                 <h3>Exchange設定</h3><dl><dt>Exchange サーバの種類<dd>{server}<dt>Exchange サーバーの認証方式<dd><input readonly value='{method}'></dl>\
+                 <input type=submit name=btnSave value=設定内容を保存><a href='off.aspx'>ログアウト</a></form>"
+            )))
+        })
+        .await;
+        assert_eq!(sites(&look(&url).await), all_read(), "links: {links}");
+        let seen = tool.seen();
+        assert!(seen.iter().all(|s| s.field("btnSave").is_none() && s.field("s").is_none()));
+        assert_eq!(seen.last().unwrap().path, "/app/off.aspx", "logged off by the link");
+        let logon = seen.iter().find(|s| s.field("pw").is_some()).unwrap();
+        assert_eq!(logon.field("__EVENTTARGET"), Some("lb$go"));
+    }
+}
+
+#[tokio::test]
+async fn one_site_may_be_shown_without_a_list() {
+    let page = format!(
+        "<form method=post><input type=hidden name=__VIEWSTATE value=x><b>ExLookサイト設定</b>\
+         <table><tr><td>ExLookサイト名</td><td><span>本社</span></td></tr><tr><td>Exchange サーバーの種類</td><td>{EO}</td></tr>\
+         <tr><td>Exchange サーバーの認証方式</td><td>{OAUTH}</td></tr></table></form>"
+    );
+    let (tool, url) = Tool::start(move |seen, _| (!seen.path.starts_with(LOGON)).then(|| html(&page))).await;
+    assert_eq!(sites(&look(&url).await), [("本社".to_owned(), "exchange_online/oauth".to_owned())]);
+    assert_eq!(tool.seen().len(), 3, "log-on page, log-on, the open tab");
+}
+
+#[tokio::test]
+async fn a_tab_that_only_submits_is_not_pressed() {
+    let page = "<form method=post><input type=submit name=tab value=ExLookサイト設定></form>";
+    let (tool, url) = Tool::start(move |seen, _| (!seen.path.starts_with(LOGON)).then(|| html(page))).await;
+    let look = look(&url).await;
+    assert_eq!(reason(&look), Reason::LayoutChanged);
+    assert!(look.sites.unwrap_err().detail.contains("never pressed"));
+    assert!(tool.seen().iter().all(|s| s.field("tab").is_none()));
 }

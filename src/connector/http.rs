@@ -32,6 +32,9 @@ const BACKOFF: Duration = Duration::from_millis(250);
 /// The longest of those waits.
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
+/// The longest `Retry-After` that is waited for within a session.
+const QUIET_MAX: Duration = Duration::from_secs(60);
+
 /// Which failures of a request may be followed by another try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
@@ -274,7 +277,11 @@ impl Host {
 /// How long to wait before the next try of a request that was answered; `None`: the answer stands.
 fn wait_after(answer: &Answer, after: Option<Duration>, request: &Request, tries: u32) -> Option<Duration> {
     match (answer.status, after) {
-        (429 | 503, Some(after)) => Some(after.max(Duration::from_millis(50))),
+        (429 | 503, Some(after)) => {
+            // Longer than that, and the answer stands: everybody who talks to this host would wait in vain meanwhile.
+            let limit = if (request.stands)(answer) { QUIET_MAX / 6 } else { QUIET_MAX };
+            (after <= limit).then(|| after.max(Duration::from_millis(50)))
+        }
         (429 | 500 | 502 | 503 | 504, None) if request.retry == Retry::Idempotent && !(request.stands)(answer) => {
             Some(backoff(tries))
         }

@@ -21,6 +21,9 @@ const MAX_ELEMENTS: usize = 400_000;
 /// A page that takes longer to parse is no page that a person could have used.
 const MAX_TIME: Duration = Duration::from_secs(10);
 
+/// What stands beside a label without being its value.
+const MARKS: [&str; 6] = ["必須", "任意", "ヘルプ", "required", "optional", "help"];
+
 /// The page is too large or too deeply nested to be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooComplex;
@@ -188,9 +191,33 @@ impl Dom {
 pub fn is_inline(name: &str) -> bool {
     matches!(
         name,
-        "a" | "abbr" | "acronym" | "b" | "bdo" | "big" | "cite" | "code" | "em" | "font" | "i" | "kbd" | "label"
-            | "mark" | "nobr" | "q" | "ruby" | "s" | "small" | "span" | "strike" | "strong" | "sub" | "sup" | "tt"
-            | "u" | "var" | "wbr"
+        "a" | "abbr"
+            | "acronym"
+            | "b"
+            | "bdo"
+            | "big"
+            | "cite"
+            | "code"
+            | "em"
+            | "font"
+            | "i"
+            | "kbd"
+            | "label"
+            | "mark"
+            | "nobr"
+            | "q"
+            | "ruby"
+            | "s"
+            | "small"
+            | "span"
+            | "strike"
+            | "strong"
+            | "sub"
+            | "sup"
+            | "tt"
+            | "u"
+            | "var"
+            | "wbr"
     )
 }
 
@@ -350,7 +377,7 @@ fn push_text(dom: &mut Dom, parent: usize, text: String) -> usize {
     let hidden = dom.nodes[parent].unshown && !inside_button_only(dom, parent) || is_unshown(up);
     if !hidden {
         let key = label_key(&text);
-        if !key.is_empty() {
+        if !key.is_empty() && !MARKS.contains(&key.as_str()) {
             dom.tokens.push(Token { node: index, key: Some(key) });
         }
     }

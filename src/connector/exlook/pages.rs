@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 
 use super::charset;
 use super::dom::{Dom, TooComplex};
-use super::labels::{Label, Words, key, label_key};
+use super::labels::{Label, Words, label_key};
 use super::script;
 use super::settings::Reader;
 use super::sites::{SiteList, site_list};
@@ -91,24 +91,27 @@ impl Page {
         let dom = Dom::parse(&text)?;
         drop(text);
         let forms = forms(&dom);
-        let (texts, title) = (texts(&dom), label_key(&dom.title));
-        let reader = Reader::new(&dom, &forms, words);
-        let shows = |label: &Label| !reader.finder.occurrences(&label.key).is_empty();
         let clickable = Clickables::new(&dom, &forms);
+        let (sites, settings, shows_settings) = {
+            let reader = Reader::new(&dom, &forms, words);
+            let shows = |label: &Label| !reader.finder.occurrences(&label.key).is_empty();
+            let shows_settings = shows(&words.server_type) && shows(&words.auth_method);
+            (site_list(&reader, words), reader.settings(words), shows_settings)
+        };
         Ok(Self {
             charset,
             base: dom.nodes.iter().find(|n| n.name == "base").and_then(|n| n.attr("href")).map(str::to_owned),
             passwords: forms.iter().flat_map(|f| &f.controls).filter(|c| c.kind == Kind::Password).count(),
             logon: logon(&dom, &forms),
             tab: clickable.labelled(&[words.tab.key.as_str()]),
-            sites: site_list(&reader, words),
-            settings: reader.settings(words),
-            shows_settings: shows(&words.server_type) && shows(&words.auth_method),
+            sites,
+            settings,
+            shows_settings,
             log_off: clickable.labelled(&LOG_OFF).filter(|press| !matches!(press, Press::Submit { .. })),
-            texts,
-            title,
+            texts: texts(&dom),
+            title: label_key(&dom.title),
             saves: clickable.saves(&words.save.key),
-            forms: forms.clone(),
+            forms,
         })
     }
 
@@ -129,9 +132,8 @@ const LOG_OFF: [&str; 8] =
     ["ログオフ", "ログアウト", "サインアウト", "logoff", "logout", "signout", "ログオフする", "ログアウトする"];
 const LOG_ON: [&str; 6] = ["ログオン", "ログイン", "サインイン", "logon", "login", "signin"];
 /// A button that says one of these is never taken for the log-on button.
-const NEVER: [&str; 12] = [
-    "保存", "save", "設定", "変更", "クリア", "clear", "リセット", "reset", "キャンセル", "cancel", "忘れ", "登録",
-];
+const NEVER: [&str; 12] =
+    ["保存", "save", "設定", "変更", "クリア", "clear", "リセット", "reset", "キャンセル", "cancel", "忘れ", "登録"];
 
 /// The page's texts as keys, at most 64 KiB of them.
 fn texts(dom: &Dom) -> Vec<String> {
@@ -222,7 +224,8 @@ impl Clickables {
 
     /// What the control does that says exactly one of these; one that kigen can use before one that it cannot.
     fn labelled(&self, keys: &[&str]) -> Option<Press> {
-        let mut matching = self.all.iter().filter(|(says, ..)| keys.contains(&says.as_str())).map(|(_, press, _)| press);
+        let mut matching =
+            self.all.iter().filter(|(says, ..)| keys.contains(&says.as_str())).map(|(_, press, _)| press);
         let usable = matching.clone().find(|press| !matches!(press, Press::Submit { .. }));
         usable.or_else(|| matching.next()).cloned()
     }
@@ -379,7 +382,8 @@ pub fn said(page: &Page, before: &[String]) -> Said {
     let fresh: Vec<&str> = page.texts.iter().map(String::as_str).filter(|t| !known.contains(t)).collect();
     let text = fresh.concat();
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    if text.contains("アプリケーションでサーバ") || text.contains("servererrorin") || text.contains("runtimeerror") {
+    if text.contains("アプリケーションでサーバ") || text.contains("servererrorin") || text.contains("runtimeerror")
+    {
         Said::Error
     } else if is_locked(&text) {
         Said::Locked
@@ -471,10 +475,4 @@ fn is_locked(text: &str) -> bool {
         rest = &rest[at + "locked".len()..];
     }
     false
-}
-
-/// Whether two texts are the same to a person.
-#[must_use]
-pub fn same_text(a: &str, b: &str) -> bool {
-    key(a) == key(b)
 }
