@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use kigen::config::{ExlookConfig, Labels};
 use kigen::connector::exlook::labels::{Words, key, label_key};
-use kigen::connector::exlook::pages::{Page, Press, Said, said};
+use kigen::connector::exlook::pages::{Page, Press};
+use kigen::connector::exlook::said::{Said, said};
 use kigen::connector::exlook::script;
 use kigen::connector::exlook::sites::Choose;
 use kigen::connector::exlook::{charset, dom::TooComplex};
@@ -215,9 +216,7 @@ fn a_setting_is_read_in_every_shape_it_may_be_shown_in() {
         ),
         (
             "full-width letters and spaces",
-            format!(
-                "<table><tr><th>Ｅｘｃｈａｎｇｅ　サーバー　の　種類</th><td>Ｅｘｃｈａｎｇｅ　Ｏｎｌｉｎｅ　に接続する</td></tr></table>"
-            ),
+            "<table><tr><th>Ｅｘｃｈａｎｇｅ　サーバー　の　種類</th><td>Ｅｘｃｈａｎｇｅ　Ｏｎｌｉｎｅ　に接続する</td></tr></table>".to_owned(),
         ),
         ("half-width katakana", format!("<table><tr><th>Exchange ｻｰﾊﾞｰの種類</th><td>{EO}</td></tr></table>")),
         ("no long-vowel mark", format!("<table><tr><th>Exchange サーバの種類</th><td>{EO}</td></tr></table>")),
@@ -530,6 +529,9 @@ fn the_log_on_page_is_understood() {
     let link =
         press("<a href=\"javascript:__doPostBack('lb','')\">Log on</a><input type=submit value=クリア>").unwrap();
     assert!(matches!(&link.press, Press::PostBack { post, .. } if post.target == "lb"), "{link:?}");
+    let dummies = "<input name=d style='display: none'><input type=password name=e style='display:none'>";
+    let logon = press_with(&format!("{fields}{dummies}<button>OK</button>"));
+    assert_eq!((logon.account, logon.password), (2, 3), "fields that nobody sees are not filled in");
     assert!(matches!(press("<button>OK</button>").unwrap().press, Press::Submit { .. }), "the only button");
     assert!(press("<input type=submit value=設定内容を保存>").is_err(), "never a button that saves");
     assert!(press("<input type=submit value=A><input type=submit value=B>").is_err(), "two buttons, neither log-on");
@@ -537,6 +539,10 @@ fn the_log_on_page_is_understood() {
         page(&form_of("<input type=password name=pw><button>x</button>")).logon.unwrap().is_err(),
         "no account field"
     );
+}
+
+fn press_with(body: &str) -> kigen::connector::exlook::pages::Logon {
+    page(&form(body)).logon.unwrap().unwrap()
 }
 
 fn form_of(body: &str) -> String {

@@ -284,7 +284,8 @@ async fn only_the_sites_asked_for_are_read_and_missing_ones_are_told() {
 async fn a_refusal_is_told_by_its_kind_and_never_tried_again() {
     let change =
         "<form method=post><input type=password name=o><input type=password name=n><button>変更</button></form>";
-    let rows: [(&str, Reason, fn() -> Response); 7] = [
+    type Row = (&'static str, Reason, fn() -> Response);
+    let rows: [Row; 7] = [
         ("wrong password", Reason::LogonRefused, || html(&logon("アカウントまたはパスワードが違います。"))),
         ("no message", Reason::LogonRefused, || html(&logon(""))),
         ("locked", Reason::AccountLocked, || html(&logon("アカウントがロックされています。"))),

@@ -14,7 +14,9 @@ use url::Url;
 
 use super::Exlook;
 use super::charset;
-use super::pages::{Logon, Page, Press, Said, said};
+use super::failures::{bad_status, error_page, maintenance, no_logon_page, password_change, with_path};
+use super::pages::{Logon, Page, Press};
+use super::said::{Said, said};
 use super::script::PostBack;
 use super::sites::{Choose, SiteList};
 use super::webforms::Form;
@@ -195,7 +197,7 @@ impl<'a> Session<'a> {
         let logon = match &view.page.logon {
             Some(Ok(logon)) => logon.clone(),
             Some(Err(detail)) => return Err(Failure::new(Reason::LayoutChanged, detail.clone()).into()),
-            None => return Err(no_logon_page(&view).into()),
+            None => return Err(no_logon_page(&view.page, view.url.path()).into()),
         };
         self.hints = view.page.texts.clone();
         let after = self.send_logon(&view, &logon).await?;
@@ -338,10 +340,8 @@ impl<'a> Session<'a> {
                 break;
             }
             let next = self.choose(view, &list.entries[at].choose).await?;
-            if next.page.sites.is_err() {
-                return Err(self.not_the_sites(&next).into());
-            }
-            *view = next;
+            // A tool that forgets its open tab on the way is led there again.
+            *view = if next.page.sites.is_ok() { next } else { self.open_tab(next).await? };
         }
         let what = match view.page.sites.as_ref().ok().and_then(|list| list.shown) {
             Some(_) => "the page shows another site",
@@ -564,50 +564,4 @@ fn says_maintenance(answer: &Answer) -> bool {
     }
     let (text, _) = charset::decode(&answer.body, answer.content_type.as_deref());
     text.contains("メンテナンス") || text.contains("保守") || text.to_ascii_lowercase().contains("maintenance")
-}
-
-fn bad_status(path: &str, status: u16, page: Option<&Page>) -> Failure {
-    let says = page.map_or(Said::Nothing, |page| said(page, &[]));
-    match (status, says) {
-        (500.., Said::Maintenance) => maintenance(path),
-        (503, _) if page.is_some_and(|p| p.texts.iter().any(|t| t.contains("メンテナンス") || t.contains("保守"))) => {
-            maintenance(path)
-        }
-        (500.., Said::Error) => error_page(path, status),
-        (429, _) => Failure::new(
-            Reason::HttpStatus,
-            format!("{path} answered 429 (too many requests); lower scan.requests_per_second"),
-        ),
-        _ => Failure::new(Reason::HttpStatus, format!("{path} answered {status}")),
-    }
-}
-
-fn no_logon_page(view: &View) -> Failure {
-    let path = view.url.path();
-    match said(&view.page, &[]) {
-        Said::Maintenance => maintenance(path),
-        Said::Error => error_page(path, 200),
-        Said::Locked | Said::ChangePassword | Said::Refused | Said::Nothing => {
-            Failure::new(Reason::LayoutChanged, format!("no password field at the log-on URL ({path})"))
-        }
-    }
-}
-
-fn maintenance(path: &str) -> Failure {
-    Failure::new(Reason::Maintenance, format!("the tool says that it is down for maintenance ({path})"))
-}
-
-fn error_page(path: &str, status: u16) -> Failure {
-    Failure::new(Reason::HttpStatus, format!("{path} answered {status} with the server's error page"))
-}
-
-fn password_change(path: &str) -> Failure {
-    let detail = format!(
-        "the tool wants the account's password changed first ({path}); change it there and in the customer's entry"
-    );
-    Failure::new(Reason::PasswordChangeRequired, detail)
-}
-
-fn with_path(failure: Failure, path: &str) -> Failure {
-    Failure { detail: format!("{} ({path})", failure.detail), ..failure }
 }
