@@ -5,12 +5,11 @@
 //! an address that the configuration refuses, whatever a name resolves to.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::cookie::{CookieStore, Jar};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, COOKIE, HeaderMap, LOCATION, RETRY_AFTER, SET_COOKIE};
 use reqwest::{Client, Method};
 use rustls_pki_types::CertificateDer;
@@ -20,6 +19,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::ConnectorError;
+use super::addresses::{Guarded, PrivateAddress, Unresolved, is_private, refused_text};
 use crate::clock::Clock;
 use crate::config::ScanConfig;
 use crate::domain::Timestamp;
@@ -31,6 +31,9 @@ pub const USER_AGENT: &str = concat!("kigen/", env!("CARGO_PKG_VERSION"));
 const BACKOFF: Duration = Duration::from_millis(250);
 /// The longest of those waits.
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// The longest `Retry-After` that is waited for within a session.
+const QUIET_MAX: Duration = Duration::from_secs(60);
 
 /// Which failures of a request may be followed by another try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -274,7 +277,11 @@ impl Host {
 /// How long to wait before the next try of a request that was answered; `None`: the answer stands.
 fn wait_after(answer: &Answer, after: Option<Duration>, request: &Request, tries: u32) -> Option<Duration> {
     match (answer.status, after) {
-        (429 | 503, Some(after)) => Some(after.max(Duration::from_millis(50))),
+        (429 | 503, Some(after)) => {
+            // Longer than that, and the answer stands: everybody who talks to this host would wait in vain meanwhile.
+            let limit = if (request.stands)(answer) { QUIET_MAX / 6 } else { QUIET_MAX };
+            (after <= limit).then(|| after.max(Duration::from_millis(50)))
+        }
         (429 | 500 | 502 | 503 | 504, None) if request.retry == Retry::Idempotent && !(request.stands)(answer) => {
             Some(backoff(tries))
         }
@@ -403,89 +410,33 @@ fn tls(scan: &ScanConfig) -> Result<rustls::ClientConfig, ConnectorError> {
         .with_no_client_auth())
 }
 
-fn refused_text(host: &str) -> String {
-    format!(
-        "{host} is at a private or loopback address, which is refused; if the admin tool really is there, set \
-         scan.allow_private_hosts = true"
-    )
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The name resolved to addresses that we refuse.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", refused_text(.0))]
-struct PrivateAddress(String);
-
-/// The name did not resolve.
-#[derive(Debug, thiserror::Error)]
-#[error("the name {0} could not be resolved")]
-struct Unresolved(String);
-
-/// Resolves names, and leaves out the addresses that we refuse.
-struct Guarded {
-    allow_private: bool,
-}
-
-impl Resolve for Guarded {
-    fn resolve(&self, name: Name) -> Resolving {
-        let allow_private = self.allow_private;
-        Box::pin(async move {
-            let name = name.as_str().to_owned();
-            let Ok(found) = tokio::net::lookup_host((name.as_str(), 0)).await else {
-                return Err(Unresolved(name).into());
-            };
-            let found: Vec<SocketAddr> = found.collect();
-            if found.is_empty() {
-                return Err(Unresolved(name).into());
-            }
-            let allowed: Vec<SocketAddr> =
-                found.into_iter().filter(|address| allow_private || !is_private(address.ip())).collect();
-            if allowed.is_empty() {
-                return Err(PrivateAddress(name).into());
-            }
-            Ok(Box::new(allowed.into_iter()) as Addrs)
-        })
-    }
-}
-
-/// Whether an address is not on the public internet: loopback, private (RFC 1918), link-local (also the clouds' metadata
-/// services), carrier-grade NAT (RFC 6598), unique-local (RFC 4193), unspecified, multicast, reserved, and IPv6 forms of
-/// such IPv4 addresses.
-#[must_use]
-pub fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => is_private_v4(v4),
-        IpAddr::V6(v6) => is_private_v6(v6),
-    }
-}
-
-fn is_private_v4(v4: Ipv4Addr) -> bool {
-    let [a, b, c, _] = v4.octets();
-    v4.is_loopback()
-        || v4.is_private()
-        || v4.is_link_local()
-        || v4.is_multicast()
-        || v4.is_broadcast()
-        || a == 0
-        || a >= 240
-        || (a == 100 && (64..128).contains(&b))
-        || (a == 198 && (18..20).contains(&b))
-        || (a == 192 && b == 0 && c == 0)
-}
-
-fn is_private_v6(v6: Ipv6Addr) -> bool {
-    let segments = v6.segments();
-    let embedded = v6.to_ipv4_mapped().or(match segments {
-        // 64:ff9b::/96 (NAT64), 2002::/16 (6to4), ::/96 (the old compatible form)
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] | [0, 0, 0, 0, 0, 0, high, low] => {
-            Some(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)))
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = "2022-09-01T06:00:00Z".parse().expect("a time");
+        let rows = [
+            ("seconds", "120", Some(120)),
+            ("a date", "Thu, 01 Sep 2022 06:01:30 GMT", Some(90)),
+            ("a date that is over", "Thu, 01 Sep 2022 05:00:00 GMT", Some(0)),
+            ("more than a day", "999999999", Some(86_400)),
+            ("nothing we know", "soon", None),
+        ];
+        for (what, value, seconds) in rows {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, value.parse().expect("a header"));
+            assert_eq!(retry_after(&headers, now), seconds.map(Duration::from_secs), "{what}");
         }
-        _ => None,
-    });
-    embedded.is_some_and(is_private_v4)
-        || v6.is_loopback()
-        || v6.is_unspecified()
-        || v6.is_multicast()
-        || segments[0] & 0xfe00 == 0xfc00
-        || segments[0] & 0xffc0 == 0xfe80
-        || segments[0] & 0xffc0 == 0xfec0
+    }
+
+    #[test]
+    fn waits_grow_and_are_bounded() {
+        for tries in 1..40 {
+            let wait = backoff(tries);
+            let whole = BACKOFF.saturating_mul(1 << (tries - 1).min(10)).min(BACKOFF_MAX);
+            assert!(wait >= whole / 2 && wait <= whole, "try {tries}: {wait:?}");
+        }
+    }
 }

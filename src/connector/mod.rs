@@ -2,6 +2,7 @@
 //!
 //! Invariant: read only. Nothing here sends a submit control other than log-on.
 
+mod addresses;
 pub mod exlook;
 pub mod http;
 

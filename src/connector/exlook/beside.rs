@@ -25,8 +25,8 @@ pub struct Occurrence {
 pub struct Region {
     /// The nodes.
     pub nodes: Vec<Range<usize>>,
-    /// Below the label, as in a table with a header row: one range a row.
-    pub below: bool,
+    /// Below the label, as in a table with a header row of so many cells: one range a row. Else 0.
+    pub below: usize,
 }
 
 /// The labels of a page, found once.
@@ -249,7 +249,7 @@ impl<'a> Finder<'a> {
         if let Some(range) = next.and_then(|next| self.clipped(self.dom.within(next))) {
             let heads = next.is_some_and(|n| self.dom.nodes[n].name == "th") && self.dom.nodes[cell].name == "th";
             if !heads || !self.is_header_row(self.dom.nodes[cell].parent) {
-                return Region { nodes: vec![range], below: false };
+                return Region { nodes: vec![range], below: 0 };
             }
         }
         self.below_cell(cell)
@@ -275,7 +275,8 @@ impl<'a> Finder<'a> {
         if self.dom.nodes[row].name != "tr" || !self.is_header_row(row) {
             return Region::default();
         }
-        let cells = |row: usize| self.dom.children(row).filter(|&c| is_cell(&self.dom.nodes[c].name)).collect::<Vec<_>>();
+        let cells =
+            |row: usize| self.dom.children(row).filter(|&c| is_cell(&self.dom.nodes[c].name)).collect::<Vec<_>>();
         let heads = cells(row);
         let Some(column) = heads.iter().position(|&c| c == cell) else { return Region::default() };
         let mut nodes = Vec::new();
@@ -292,7 +293,7 @@ impl<'a> Finder<'a> {
                 None => break,
             }
         }
-        Region { nodes, below: true }
+        Region { nodes, below: heads.len() }
     }
 
     /// The rows of the same table after this one, across `thead` and `tbody`.
@@ -304,24 +305,32 @@ impl<'a> Finder<'a> {
                 rows.extend(self.dom.children(next));
             }
         }
-        rows.retain(|&r| self.dom.nodes[r].name == "tr" && self.dom.children(r).any(|c| is_cell(&self.dom.nodes[c].name)));
+        rows.retain(|&r| {
+            self.dom.nodes[r].name == "tr" && self.dom.children(r).any(|c| is_cell(&self.dom.nodes[c].name))
+        });
         rows
     }
 
     /// The only filled cell of the row after a row that holds nothing but the label.
     fn below_row(&self, row: usize) -> Region {
-        let Some(next) = self.rows_after(row).into_iter().find(|&r| self.has_content(r)) else { return Region::default() };
+        let Some(next) = self.rows_after(row).into_iter().find(|&r| self.has_content(r)) else {
+            return Region::default();
+        };
         let filled: Vec<usize> = self.dom.children(next).filter(|&c| self.has_content(c)).collect();
         match filled.as_slice() {
-            [cell] => Region { nodes: self.clipped(self.dom.within(*cell)).into_iter().collect(), below: false },
+            [cell] => Region { nodes: self.clipped(self.dom.within(*cell)).into_iter().collect(), below: 0 },
             _ => Region::default(),
         }
+    }
+
+    fn is_heading(&self, node: usize) -> bool {
+        matches!(self.dom.nodes[node].name.as_str(), "th" | "dt" | "label")
     }
 
     /// What is left of the element that this one is in.
     fn rest(&self, node: usize) -> Region {
         let range = self.dom.nodes[node].end..self.dom.nodes[self.dom.nodes[node].parent].end;
-        Region { nodes: self.clipped(range).into_iter().collect(), below: false }
+        Region { nodes: self.clipped(range).into_iter().collect(), below: 0 }
     }
 
     fn beside_term(&self, term: usize) -> Region {
@@ -330,7 +339,7 @@ impl<'a> Finder<'a> {
             .filter(|&s| self.dom.nodes[s].name == "dd" && self.has_content(s))
             .map_while(|s| self.clipped(self.dom.within(s)))
             .collect();
-        Region { nodes, below: false }
+        Region { nodes, below: 0 }
     }
 
     /// What follows in the same element: one part, or a run of text, or controls next to each other.
@@ -346,6 +355,11 @@ impl<'a> Finder<'a> {
         };
         let has_text = |n: usize| self.dom.tokens[self.dom.nodes[n].tokens.clone()].iter().any(|t| t.key.is_some());
         let controls = has_controls(first);
+        // A remark inside the heading is no value; a value inside it is a control.
+        let parent = self.dom.nodes[node].parent;
+        if !controls && std::iter::once(parent).chain(self.dom.ancestors(parent)).take(3).any(|n| self.is_heading(n)) {
+            return Region::default();
+        }
         for next in self.siblings_after(first) {
             let name = self.dom.nodes[next].name.as_str();
             let goes_on = if controls {
@@ -358,7 +372,7 @@ impl<'a> Finder<'a> {
             }
             end = self.dom.nodes[next].end;
         }
-        Region { nodes: self.clipped(first..end).into_iter().collect(), below: false }
+        Region { nodes: self.clipped(first..end).into_iter().collect(), below: 0 }
     }
 }
 

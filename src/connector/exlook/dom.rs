@@ -3,23 +3,24 @@
 //! The parser is the browsers' own algorithm, so what we see is what a person would. Bounded in elements and in time (the
 //! algorithm is quadratic in the depth of hostile nesting), and never recursive: depth costs no stack.
 
-use std::borrow::Cow;
-use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use html5ever::tendril::{StrTendril, TendrilSink};
-use html5ever::tree_builder::{ElementFlags, NodeOrText, QuirksMode, TreeSink};
-use html5ever::{Attribute, ParseOpts, QualName, parse_document};
-use scraper::{Html, HtmlTreeSink, Node as Parsed};
+use html5ever::{ParseOpts, parse_document};
+use scraper::{Html, Node as Parsed};
 
 use super::labels::label_key;
+use super::sink::{Id, Sink};
 
 /// No page of the tool has a tenth of this.
 const MAX_ELEMENTS: usize = 400_000;
 /// A page that takes longer to parse is no page that a person could have used.
 const MAX_TIME: Duration = Duration::from_secs(10);
+
+/// What stands beside a label without being its value.
+const MARKS: [&str; 6] = ["必須", "任意", "ヘルプ", "required", "optional", "help"];
 
 /// The page is too large or too deeply nested to be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +125,7 @@ impl Dom {
             let (chunk, after) = rest.split_at(cut);
             parser.process(StrTendril::from(chunk));
             rest = after;
-            if parser.tokenizer.sink.sink.elements.get() > MAX_ELEMENTS || started.elapsed() > MAX_TIME {
+            if parser.tokenizer.sink.sink.elements() > MAX_ELEMENTS || started.elapsed() > MAX_TIME {
                 return Err(TooComplex);
             }
         }
@@ -188,9 +189,33 @@ impl Dom {
 pub fn is_inline(name: &str) -> bool {
     matches!(
         name,
-        "a" | "abbr" | "acronym" | "b" | "bdo" | "big" | "cite" | "code" | "em" | "font" | "i" | "kbd" | "label"
-            | "mark" | "nobr" | "q" | "ruby" | "s" | "small" | "span" | "strike" | "strong" | "sub" | "sup" | "tt"
-            | "u" | "var" | "wbr"
+        "a" | "abbr"
+            | "acronym"
+            | "b"
+            | "bdo"
+            | "big"
+            | "cite"
+            | "code"
+            | "em"
+            | "font"
+            | "i"
+            | "kbd"
+            | "label"
+            | "mark"
+            | "nobr"
+            | "q"
+            | "ruby"
+            | "s"
+            | "small"
+            | "span"
+            | "strike"
+            | "strong"
+            | "sub"
+            | "sup"
+            | "tt"
+            | "u"
+            | "var"
+            | "wbr"
     )
 }
 
@@ -350,7 +375,7 @@ fn push_text(dom: &mut Dom, parent: usize, text: String) -> usize {
     let hidden = dom.nodes[parent].unshown && !inside_button_only(dom, parent) || is_unshown(up);
     if !hidden {
         let key = label_key(&text);
-        if !key.is_empty() {
+        if !key.is_empty() && !MARKS.contains(&key.as_str()) {
             dom.tokens.push(Token { node: index, key: Some(key) });
         }
     }
@@ -390,106 +415,5 @@ fn close(dom: &mut Dom, open: &mut Vec<usize>) {
         let node = &mut dom.nodes[index];
         node.end = end;
         node.tokens.end = tokens;
-    }
-}
-
-type Id = <HtmlTreeSink as TreeSink>::Handle;
-
-/// The usual sink, which also remembers what it otherwise forgets: which form owns a control. In sloppy HTML that is not
-/// the form around it (`<table><form><tr>…`).
-struct Sink {
-    inner: HtmlTreeSink,
-    owners: RefCell<HashMap<Id, Id>>,
-    elements: Cell<usize>,
-}
-
-impl Sink {
-    fn new() -> Self {
-        Self {
-            inner: HtmlTreeSink::new(Html::new_document()),
-            owners: RefCell::new(HashMap::new()),
-            elements: Cell::new(0),
-        }
-    }
-}
-
-impl TreeSink for Sink {
-    type Handle = Id;
-    type Output = (Html, HashMap<Id, Id>);
-    type ElemName<'a> = Ref<'a, QualName>;
-
-    fn finish(self) -> Self::Output {
-        (self.inner.finish(), self.owners.into_inner())
-    }
-
-    fn parse_error(&self, _: Cow<'static, str>) {}
-
-    fn get_document(&self) -> Id {
-        self.inner.get_document()
-    }
-
-    fn elem_name<'a>(&'a self, target: &'a Id) -> Ref<'a, QualName> {
-        self.inner.elem_name(target)
-    }
-
-    fn create_element(&self, name: QualName, attrs: Vec<Attribute>, flags: ElementFlags) -> Id {
-        self.elements.set(self.elements.get() + 1);
-        self.inner.create_element(name, attrs, flags)
-    }
-
-    fn create_comment(&self, text: StrTendril) -> Id {
-        self.inner.create_comment(text)
-    }
-
-    fn create_pi(&self, target: StrTendril, data: StrTendril) -> Id {
-        self.inner.create_pi(target, data)
-    }
-
-    fn append(&self, parent: &Id, child: NodeOrText<Id>) {
-        self.inner.append(parent, child);
-    }
-
-    fn append_based_on_parent_node(&self, element: &Id, previous: &Id, child: NodeOrText<Id>) {
-        self.inner.append_based_on_parent_node(element, previous, child);
-    }
-
-    fn append_doctype_to_document(&self, name: StrTendril, public: StrTendril, system: StrTendril) {
-        self.inner.append_doctype_to_document(name, public, system);
-    }
-
-    fn get_template_contents(&self, target: &Id) -> Id {
-        self.inner.get_template_contents(target)
-    }
-
-    fn same_node(&self, x: &Id, y: &Id) -> bool {
-        self.inner.same_node(x, y)
-    }
-
-    fn set_quirks_mode(&self, mode: QuirksMode) {
-        self.inner.set_quirks_mode(mode);
-    }
-
-    fn append_before_sibling(&self, sibling: &Id, new: NodeOrText<Id>) {
-        self.inner.append_before_sibling(sibling, new);
-    }
-
-    fn add_attrs_if_missing(&self, target: &Id, attrs: Vec<Attribute>) {
-        self.inner.add_attrs_if_missing(target, attrs);
-    }
-
-    fn associate_with_form(&self, target: &Id, form: &Id, _: (&Id, Option<&Id>)) {
-        self.owners.borrow_mut().insert(*target, *form);
-    }
-
-    fn remove_from_parent(&self, target: &Id) {
-        self.inner.remove_from_parent(target);
-    }
-
-    fn reparent_children(&self, node: &Id, new_parent: &Id) {
-        self.inner.reparent_children(node, new_parent);
-    }
-
-    fn allow_declarative_shadow_roots(&self, _: &Id) -> bool {
-        false
     }
 }

@@ -6,11 +6,14 @@
 pub mod beside;
 pub mod charset;
 pub mod dom;
+mod failures;
 pub mod labels;
 pub mod pages;
+pub mod said;
 pub mod script;
 pub mod session;
 pub mod settings;
+mod sink;
 pub mod sites;
 pub mod webforms;
 

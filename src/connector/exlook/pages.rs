@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 
 use super::charset;
 use super::dom::{Dom, TooComplex};
-use super::labels::{Label, Words, key, label_key};
+use super::labels::{Label, Words, label_key};
 use super::script;
 use super::settings::Reader;
 use super::sites::{SiteList, site_list};
@@ -73,7 +73,7 @@ pub struct Page {
     pub shows_settings: bool,
     /// The log-off control.
     pub log_off: Option<Press>,
-    /// The page's texts as keys, bounded: for the phrases of [`Said`].
+    /// The page's texts as keys, bounded: for the phrases of [`super::said`].
     pub texts: Vec<String>,
     /// The title's key.
     pub title: String,
@@ -91,24 +91,27 @@ impl Page {
         let dom = Dom::parse(&text)?;
         drop(text);
         let forms = forms(&dom);
-        let (texts, title) = (texts(&dom), label_key(&dom.title));
-        let reader = Reader::new(&dom, &forms, words);
-        let shows = |label: &Label| !reader.finder.occurrences(&label.key).is_empty();
         let clickable = Clickables::new(&dom, &forms);
+        let (sites, settings, shows_settings) = {
+            let reader = Reader::new(&dom, &forms, words);
+            let shows = |label: &Label| !reader.finder.occurrences(&label.key).is_empty();
+            let shows_settings = shows(&words.server_type) && shows(&words.auth_method);
+            (site_list(&reader, words), reader.settings(words), shows_settings)
+        };
         Ok(Self {
             charset,
             base: dom.nodes.iter().find(|n| n.name == "base").and_then(|n| n.attr("href")).map(str::to_owned),
-            passwords: forms.iter().flat_map(|f| &f.controls).filter(|c| c.kind == Kind::Password).count(),
+            passwords: forms.iter().flat_map(|f| &f.controls).filter(|c| is_typed_in(&dom, c, Kind::Password)).count(),
             logon: logon(&dom, &forms),
             tab: clickable.labelled(&[words.tab.key.as_str()]),
-            sites: site_list(&reader, words),
-            settings: reader.settings(words),
-            shows_settings: shows(&words.server_type) && shows(&words.auth_method),
+            sites,
+            settings,
+            shows_settings,
             log_off: clickable.labelled(&LOG_OFF).filter(|press| !matches!(press, Press::Submit { .. })),
-            texts,
-            title,
+            texts: texts(&dom),
+            title: label_key(&dom.title),
             saves: clickable.saves(&words.save.key),
-            forms: forms.clone(),
+            forms,
         })
     }
 
@@ -129,9 +132,8 @@ const LOG_OFF: [&str; 8] =
     ["ログオフ", "ログアウト", "サインアウト", "logoff", "logout", "signout", "ログオフする", "ログアウトする"];
 const LOG_ON: [&str; 6] = ["ログオン", "ログイン", "サインイン", "logon", "login", "signin"];
 /// A button that says one of these is never taken for the log-on button.
-const NEVER: [&str; 12] = [
-    "保存", "save", "設定", "変更", "クリア", "clear", "リセット", "reset", "キャンセル", "cancel", "忘れ", "登録",
-];
+const NEVER: [&str; 12] =
+    ["保存", "save", "設定", "変更", "クリア", "clear", "リセット", "reset", "キャンセル", "cancel", "忘れ", "登録"];
 
 /// The page's texts as keys, at most 64 KiB of them.
 fn texts(dom: &Dom) -> Vec<String> {
@@ -222,7 +224,8 @@ impl Clickables {
 
     /// What the control does that says exactly one of these; one that kigen can use before one that it cannot.
     fn labelled(&self, keys: &[&str]) -> Option<Press> {
-        let mut matching = self.all.iter().filter(|(says, ..)| keys.contains(&says.as_str())).map(|(_, press, _)| press);
+        let mut matching =
+            self.all.iter().filter(|(says, ..)| keys.contains(&says.as_str())).map(|(_, press, _)| press);
         let usable = matching.clone().find(|press| !matches!(press, Press::Submit { .. }));
         usable.or_else(|| matching.next()).cloned()
     }
@@ -277,7 +280,7 @@ fn logon(dom: &Dom, forms: &[Form]) -> Option<Result<Logon, String>> {
     let mut found = Vec::new();
     let mut why = None;
     for (at, form) in forms.iter().enumerate() {
-        let passwords: Vec<usize> = positions(form, |c| c.kind == Kind::Password);
+        let passwords: Vec<usize> = positions(form, |c| is_typed_in(dom, c, Kind::Password));
         match passwords.as_slice() {
             [] => {}
             [password] => match logon_in(dom, forms, at, *password) {
@@ -299,13 +302,17 @@ fn positions(form: &Form, wanted: impl Fn(&Control) -> bool) -> Vec<usize> {
     form.controls.iter().enumerate().filter(|(_, c)| wanted(c)).map(|(at, _)| at).collect()
 }
 
+/// Whether a person could type in it: not one of those that only keep browsers from remembering passwords.
+fn is_typed_in(dom: &Dom, control: &Control, kind: Kind) -> bool {
+    let style = dom.nodes[control.node].attr("style").unwrap_or_default();
+    let hidden = style.replace(' ', "").to_ascii_lowercase().contains("display:none");
+    control.kind == kind && control.enabled && control.name.is_some() && !hidden
+}
+
 fn logon_in(dom: &Dom, forms: &[Form], form: usize, password: usize) -> Result<Logon, String> {
     let controls = &forms[form].controls;
-    let account = controls[..password].iter().rposition(|c| c.kind == Kind::Text && c.enabled && c.name.is_some());
+    let account = controls[..password].iter().rposition(|c| is_typed_in(dom, c, Kind::Text));
     let account = account.ok_or("no text field stands before the password field of the log-on page")?;
-    if !controls[password].enabled || controls[password].name.is_none() {
-        return Err("the password field of the log-on page cannot be filled in".to_owned());
-    }
     let press = logon_button(dom, forms, form).ok_or("the log-on page has no button that can be told to be log-on")?;
     Ok(Logon { form, account, password, press })
 }
@@ -353,128 +360,4 @@ fn is_never(says: &str) -> bool {
 fn plain(says: &str) -> String {
     let says: String = says.chars().filter(|c| c.is_alphanumeric()).collect();
     says.strip_suffix("する").map_or(says.clone(), str::to_owned)
-}
-
-/// What a page says to a person, by phrases in its text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Said {
-    /// The account is locked.
-    Locked,
-    /// The password must be changed first.
-    ChangePassword,
-    /// The tool is down for maintenance.
-    Maintenance,
-    /// Account or password is wrong.
-    Refused,
-    /// An error page of the server.
-    Error,
-    /// Nothing of that kind.
-    Nothing,
-}
-
-/// What the texts of a page say; those that `before` already had (a standing hint on the log-on page) do not count.
-#[must_use]
-pub fn said(page: &Page, before: &[String]) -> Said {
-    let known: HashSet<&str> = before.iter().map(String::as_str).collect();
-    let fresh: Vec<&str> = page.texts.iter().map(String::as_str).filter(|t| !known.contains(t)).collect();
-    let text = fresh.concat();
-    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    if text.contains("アプリケーションでサーバ") || text.contains("servererrorin") || text.contains("runtimeerror") {
-        Said::Error
-    } else if is_locked(&text) {
-        Said::Locked
-    } else if (text.contains("パスワード") && (has(&CHANGE_JA) || (page.passwords > 0 && has(&CHANGE_FORM))))
-        || (text.contains("password") && has(&CHANGE_EN))
-    {
-        Said::ChangePassword
-    } else if has(&MAINTENANCE) || (is_maintenance_word(&page.title) && before.is_empty()) {
-        Said::Maintenance
-    } else if has(&REFUSED) {
-        Said::Refused
-    } else if before.is_empty() && text.len() < 3000 && is_maintenance_word(&text) {
-        Said::Maintenance
-    } else {
-        Said::Nothing
-    }
-}
-
-const CHANGE_JA: [&str; 12] = [
-    "変更して",
-    "変更する必要",
-    "変更が必要",
-    "変更いただ",
-    "変更しなければ",
-    "有効期限が切れ",
-    "有効期限切れ",
-    "有効期限が過ぎ",
-    "期限切れ",
-    "期限が切れ",
-    "期限を過ぎ",
-    "期限が過ぎ",
-];
-/// Said by a form that changes it, but by menus too.
-const CHANGE_FORM: [&str; 4] = ["パスワードの再設定", "新しいパスワード", "パスワードの変更", "パスワード変更"];
-const CHANGE_EN: [&str; 5] = ["expired", "mustchange", "mustbechanged", "changeyourpassword", "newpassword"];
-const MAINTENANCE: [&str; 9] = [
-    "メンテナンス中",
-    "メンテナンスのため",
-    "メンテナンスを実施",
-    "メンテナンス実施",
-    "メンテナンスを行",
-    "メンテナンス作業",
-    "保守作業",
-    "undermaintenance",
-    "downformaintenance",
-];
-const REFUSED: [&str; 10] = [
-    "正しくありません",
-    "違います",
-    "間違って",
-    "誤りがあります",
-    "誤って",
-    "失敗しました",
-    "ログオンできません",
-    "ログインできません",
-    "incorrect",
-    "invalid",
-];
-
-fn is_maintenance_word(text: &str) -> bool {
-    text.contains("メンテナンス") || text.contains("maintenance")
-}
-
-/// 「ロックされています」 is a fact; 「5回間違えるとロックされます」 is a warning; 「画面ロック」 is something else.
-fn is_locked(text: &str) -> bool {
-    const WARNINGS: [&str; 6] = ["されます", "される", "します", "する", "がかかります", "されない"];
-    const FACTS: [&str; 9] =
-        ["されてい", "されており", "されました", "された", "中", "しました", "しています", "状態", "がかかって"];
-    let mut rest = text;
-    while let Some(at) = rest.find("ロック") {
-        let (before, after) = (&rest[..at], &rest[at + "ロック".len()..]);
-        let (of_account, after) = match after.strip_prefix("アウト") {
-            Some(after) => (true, after),
-            None => (before.ends_with("アカウント"), after),
-        };
-        // ブロック is another word.
-        let fact = FACTS.iter().any(|fact| after.starts_with(fact)) || of_account;
-        if fact && !before.ends_with('ブ') && !WARNINGS.iter().any(|warning| after.starts_with(warning)) {
-            return true;
-        }
-        rest = after;
-    }
-    let mut rest = text;
-    while let Some(at) = rest.find("locked") {
-        let before = &rest[..at];
-        if !["willbe", "maybe", "getting", "b", "un", "canbe"].iter().any(|word| before.ends_with(word)) {
-            return true;
-        }
-        rest = &rest[at + "locked".len()..];
-    }
-    false
-}
-
-/// Whether two texts are the same to a person.
-#[must_use]
-pub fn same_text(a: &str, b: &str) -> bool {
-    key(a) == key(b)
 }

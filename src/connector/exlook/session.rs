@@ -14,7 +14,9 @@ use url::Url;
 
 use super::Exlook;
 use super::charset;
-use super::pages::{Logon, Page, Press, Said, said};
+use super::failures::{bad_status, error_page, maintenance, no_logon_page, password_change, with_path};
+use super::pages::{Logon, Page, Press};
+use super::said::{Said, said};
 use super::script::PostBack;
 use super::sites::{Choose, SiteList};
 use super::webforms::Form;
@@ -33,8 +35,8 @@ const LOG_OFF_TIME: Duration = Duration::from_secs(5);
 struct Seen {
     url: Url,
     page: Page,
-    /// Whether a redirect led here.
-    redirected: bool,
+    /// How many redirects led here.
+    redirects: usize,
     /// Whether a cookie came on the way.
     cookie: bool,
 }
@@ -151,7 +153,11 @@ impl<'a> Session<'a> {
             return self.account.sites.clone();
         }
         let mut seen = HashSet::new();
-        list.entries.iter().filter_map(|entry| site_name(&entry.name)).filter(|name| seen.insert(name.clone())).collect()
+        list.entries
+            .iter()
+            .filter_map(|entry| site_name(&entry.name))
+            .filter(|name| seen.insert(name.clone()))
+            .collect()
     }
 
     /// Logs on and opens the tab; again, if the session ends meanwhile for the first time.
@@ -185,12 +191,13 @@ impl<'a> Session<'a> {
         if !matches!(self.logon_url.scheme(), "http" | "https") {
             return Err(Failure::new(Reason::InventoryError, "the log-on URL is neither http nor https").into());
         }
-        let start = Request { url: self.logon_url.clone(), form: None, retry: Retry::Idempotent, stands: says_maintenance };
+        let start =
+            Request { url: self.logon_url.clone(), form: None, retry: Retry::Idempotent, stands: says_maintenance };
         let view = self.go(start).await?;
         let logon = match &view.page.logon {
             Some(Ok(logon)) => logon.clone(),
             Some(Err(detail)) => return Err(Failure::new(Reason::LayoutChanged, detail.clone()).into()),
-            None => return Err(no_logon_page(&view).into()),
+            None => return Err(no_logon_page(&view.page, view.url.path()).into()),
         };
         self.hints = view.page.texts.clone();
         let after = self.send_logon(&view, &logon).await?;
@@ -246,7 +253,9 @@ impl<'a> Session<'a> {
             Said::Maintenance => Err(maintenance(path).into()),
             Said::Error => Err(error_page(path, 200).into()),
             // Accepted, and then asked for again on the way: the session did not hold.
-            _ if view.page.passwords == 1 && view.redirected && view.cookie && says != Said::Refused => Err(Stop::Lost),
+            _ if view.page.passwords == 1 && view.redirects > 1 && view.cookie && says != Said::Refused => {
+                Err(Stop::Lost)
+            }
             Said::Refused | Said::Nothing if view.page.passwords == 1 || says == Said::Refused => Err(Failure::new(
                 Reason::LogonRefused,
                 "the tool refused the account or the password; correct the customer's entry",
@@ -287,7 +296,10 @@ impl<'a> Session<'a> {
                 let tab = match &view.page.tab {
                     None => format!(", and the tab [{}] is not there", self.tool.words.tab.text),
                     Some(Press::Submit { .. }) => {
-                        format!(", and the tab [{}] is a button that submits, which is never pressed", self.tool.words.tab.text)
+                        format!(
+                            ", and the tab [{}] is a button that submits, which is never pressed",
+                            self.tool.words.tab.text
+                        )
                     }
                     Some(_) => String::new(),
                 };
@@ -328,10 +340,8 @@ impl<'a> Session<'a> {
                 break;
             }
             let next = self.choose(view, &list.entries[at].choose).await?;
-            if next.page.sites.is_err() {
-                return Err(self.not_the_sites(&next).into());
-            }
-            *view = next;
+            // A tool that forgets its open tab on the way is led there again.
+            *view = if next.page.sites.is_ok() { next } else { self.open_tab(next).await? };
         }
         let what = match view.page.sites.as_ref().ok().and_then(|list| list.shown) {
             Some(_) => "the page shows another site",
@@ -408,7 +418,10 @@ impl<'a> Session<'a> {
         let body = charset::encode_form(fields, charset).map_err(|no| {
             let field = fields.get(no.field).map_or("", |(name, _)| name.as_str());
             let field: String = field.chars().take(60).collect();
-            let detail = format!("a character of the field {field:?} does not exist in the page's charset {}; not sent", no.charset);
+            let detail = format!(
+                "a character of the field {field:?} does not exist in the page's charset {}; not sent",
+                no.charset
+            );
             Failure::new(Reason::UnknownValue, detail)
         })?;
         if form.post {
@@ -438,7 +451,7 @@ impl<'a> Session<'a> {
             let answer = self.tool.http.send(&self.jar, &request, self.deadline).await?;
             cookie |= answer.set_cookie;
             if !is_redirect(answer.status) {
-                return self.arrive(request.url, answer, hop > 0, cookie).await;
+                return self.arrive(request.url, answer, hop, cookie).await;
             }
             request = self.redirected(request, &answer)?;
         }
@@ -450,7 +463,8 @@ impl<'a> Session<'a> {
         let path = request.url.path();
         let failed = |detail: String| Stop::Failed(Failure::new(Reason::HttpStatus, detail));
         let location = answer.location.as_deref().filter(|l| !l.trim().is_empty());
-        let location = location.ok_or_else(|| failed(format!("a redirect ({}) without Location ({path})", answer.status)))?;
+        let location =
+            location.ok_or_else(|| failed(format!("a redirect ({}) without Location ({path})", answer.status)))?;
         let target = request.url.join(location.trim());
         let mut url = target.map_err(|_| failed(format!("a redirect ({}) to no URL ({path})", answer.status)))?;
         url.set_fragment(None);
@@ -476,7 +490,7 @@ impl<'a> Session<'a> {
         returns || plain_path(url).eq_ignore_ascii_case(&plain_path(&self.logon_url))
     }
 
-    async fn arrive(&mut self, url: Url, answer: Answer, redirected: bool, cookie: bool) -> Result<View, Stop> {
+    async fn arrive(&mut self, url: Url, answer: Answer, redirects: usize, cookie: bool) -> Result<View, Stop> {
         let status = answer.status;
         if self.inside && status == 440 {
             return Err(Stop::Lost); // IIS: "Login Time-out"
@@ -485,7 +499,7 @@ impl<'a> Session<'a> {
         if !(200..300).contains(&status) {
             return Err(bad_status(url.path(), status, parsed.as_ref().ok()).into());
         }
-        let view = Arc::new(Seen { page: parsed?, url, redirected, cookie });
+        let view = Arc::new(Seen { page: parsed?, url, redirects, cookie });
         if self.inside && view.page.is_logon() {
             return Err(Stop::Lost);
         }
@@ -550,48 +564,4 @@ fn says_maintenance(answer: &Answer) -> bool {
     }
     let (text, _) = charset::decode(&answer.body, answer.content_type.as_deref());
     text.contains("メンテナンス") || text.contains("保守") || text.to_ascii_lowercase().contains("maintenance")
-}
-
-fn bad_status(path: &str, status: u16, page: Option<&Page>) -> Failure {
-    let says = page.map_or(Said::Nothing, |page| said(page, &[]));
-    match (status, says) {
-        (500.., Said::Maintenance) => maintenance(path),
-        (503, _) if page.is_some_and(|p| p.texts.iter().any(|t| t.contains("メンテナンス") || t.contains("保守"))) => {
-            maintenance(path)
-        }
-        (500.., Said::Error) => error_page(path, status),
-        (429, _) => Failure::new(
-            Reason::HttpStatus,
-            format!("{path} answered 429 (too many requests); lower scan.requests_per_second"),
-        ),
-        _ => Failure::new(Reason::HttpStatus, format!("{path} answered {status}")),
-    }
-}
-
-fn no_logon_page(view: &View) -> Failure {
-    let path = view.url.path();
-    match said(&view.page, &[]) {
-        Said::Maintenance => maintenance(path),
-        Said::Error => error_page(path, 200),
-        Said::Locked | Said::ChangePassword | Said::Refused | Said::Nothing => {
-            Failure::new(Reason::LayoutChanged, format!("no password field at the log-on URL ({path})"))
-        }
-    }
-}
-
-fn maintenance(path: &str) -> Failure {
-    Failure::new(Reason::Maintenance, format!("the tool says that it is down for maintenance ({path})"))
-}
-
-fn error_page(path: &str, status: u16) -> Failure {
-    Failure::new(Reason::HttpStatus, format!("{path} answered {status} with the server's error page"))
-}
-
-fn password_change(path: &str) -> Failure {
-    let detail = format!("the tool wants the account's password changed first ({path}); change it there and in the customer's entry");
-    Failure::new(Reason::PasswordChangeRequired, detail)
-}
-
-fn with_path(failure: Failure, path: &str) -> Failure {
-    Failure { detail: format!("{} ({path})", failure.detail), ..failure }
 }

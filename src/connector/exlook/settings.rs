@@ -102,7 +102,8 @@ impl<'a> Reader<'a> {
     pub fn settings(&self, words: &Words) -> Result<Settings, Failure> {
         let server = self.answer(&words.server_type, &words.group, &|text| words.server(text).is_some());
         let method = self.answer(&words.auth_method, &words.group, &|text| words.method(text).is_some());
-        let raw = RawSettings { server_type: server.as_ref().ok().cloned(), auth_method: method.as_ref().ok().cloned() };
+        let raw =
+            RawSettings { server_type: server.as_ref().ok().cloned(), auth_method: method.as_ref().ok().cloned() };
         match (server, method) {
             (Ok(server), Ok(method)) => {
                 Ok(Settings { server_type: words.server(&server), auth_method: words.method(&method), raw })
@@ -117,10 +118,15 @@ impl<'a> Reader<'a> {
         if places.is_empty() {
             return Err(format!("the page shows no label [{}]", label.text));
         }
-        let mut answers = Vec::new();
+        let mut found = Vec::new();
         for place in &places {
-            answers.extend(self.answers_at(place, label, known)?);
+            found.push(self.answers_at(place, label, known)?);
         }
+        // Where a control answers, a text elsewhere that we do not know (an explanation) does not contradict it.
+        let by_control = found.iter().any(|(_, by_control)| *by_control);
+        let counts = |text: &String, own: bool| own || !by_control || known(text);
+        let answers: Vec<String> =
+            found.into_iter().flat_map(|(texts, own)| texts.into_iter().filter(move |t| counts(t, own))).collect();
         let mut distinct: Vec<&String> = Vec::new();
         for answer in &answers {
             if !distinct.iter().any(|other| key(other) == key(answer)) {
@@ -134,14 +140,25 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn answers_at(&self, place: &Occurrence, label: &Label, known: &dyn Fn(&str) -> bool) -> Result<Vec<String>, String> {
+    /// What one place says, and whether a control says it.
+    fn answers_at(
+        &self,
+        place: &Occurrence,
+        label: &Label,
+        known: &dyn Fn(&str) -> bool,
+    ) -> Result<(Vec<String>, bool), String> {
         if let Some(text) = &place.inline {
-            return Ok(vec![text.clone()]);
+            return Ok((vec![text.clone()], false));
         }
         let named = self.finder.named(place);
-        let region = self.finder.beside(place);
-        if region.below && region.nodes.len() > 1 {
-            return Err(format!("several rows stand below the label [{}]; which one is the site's?", label.text));
+        let mut region = self.finder.beside(place);
+        if region.below > 0 && region.nodes.len() > 1 {
+            // In a table of one column the value is right below; other rows are other things, unless they could be meant.
+            let meant = |range: &Range<usize>| self.texts_in(range).any(|(_, text)| known(text));
+            if region.below > 1 || region.nodes[1..].iter().any(meant) {
+                return Err(format!("several rows stand below the label [{}]; which one is the site's?", label.text));
+            }
+            region.nodes.truncate(1);
         }
         let controls = self.value_controls(&named, &region.nodes, &label.key);
         let mut read = Read::default();
@@ -157,13 +174,10 @@ impl<'a> Reader<'a> {
             if let (true, Some(problem)) = (read.answers.is_empty(), read.problem) {
                 return Err(format!("beside the label [{}] {problem}", label.text));
             }
-            return Ok(read.answers);
+            return Ok((read.answers, true));
         }
         let texts = if region.nodes.is_empty() { &named } else { &region.nodes };
-        match self.plain_text(texts, known) {
-            texts if texts.is_empty() => Ok(read.answers),
-            texts => Ok(read.answers.into_iter().chain(texts).collect()),
-        }
+        Ok((self.plain_text(texts, known), false))
     }
 
     fn value_controls(&self, named: &[Range<usize>], beside: &[Range<usize>], label: &str) -> Vec<(usize, usize)> {
@@ -210,7 +224,13 @@ impl<'a> Reader<'a> {
     }
 
     /// A hidden field counts when it holds a text we know, or the value of a choice of the list it shadows.
-    fn read_hidden(&self, ranges: &[&Range<usize>], controls: &[(usize, usize)], known: &dyn Fn(&str) -> bool, read: &mut Read) {
+    fn read_hidden(
+        &self,
+        ranges: &[&Range<usize>],
+        controls: &[(usize, usize)],
+        known: &dyn Fn(&str) -> bool,
+        read: &mut Read,
+    ) {
         for hidden in ranges.iter().flat_map(|range| self.controls_in(range)).map(|at| self.control(at)) {
             if hidden.kind != Kind::Hidden || hidden.value.len() > 400 {
                 continue;

@@ -133,7 +133,7 @@ fn list_at(reader: &Reader<'_>, place: &Occurrence, label: &str) -> Option<(Rank
     if let Some(radio) = of_kind(Kind::Radio) {
         return Some((Rank::List, radios(reader, radio)));
     }
-    let region = if beside.nodes.is_empty() { Region { nodes: named, below: false } } else { beside };
+    let region = if beside.nodes.is_empty() { Region { nodes: named, below: 0 } } else { beside };
     if let Some(links) = links(reader, &region.nodes) {
         return Some((Rank::Links, links));
     }
@@ -240,7 +240,8 @@ fn links(reader: &Reader<'_>, ranges: &[Range<usize>]) -> Option<SiteList> {
 
 /// Whether a link, or the entry it is in, is marked as the current one.
 fn is_marked(reader: &Reader<'_>, link: usize, range: &Range<usize>) -> bool {
-    let inside = |&node: &usize| range.contains(&node) && reader.dom.nodes[node].tokens == reader.dom.nodes[link].tokens;
+    let inside =
+        |&node: &usize| range.contains(&node) && reader.dom.nodes[node].tokens == reader.dom.nodes[link].tokens;
     std::iter::once(link).chain(reader.dom.ancestors(link).take_while(inside)).any(|node| {
         let node = &reader.dom.nodes[node];
         let says = |name: &str| node.attr(name).is_some_and(|v| !v.is_empty() && v != "false");

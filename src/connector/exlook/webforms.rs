@@ -273,7 +273,7 @@ fn options(dom: &Dom, select: usize) -> Vec<Choice> {
             text,
             value: option.attr("value").map_or(inner, str::to_owned),
             selected: option.has("selected"),
-            enabled: !option.has("disabled") && !(group.name == "optgroup" && group.has("disabled")),
+            enabled: !(option.has("disabled") || group.name == "optgroup" && group.has("disabled")),
         });
     }
     if node.has("multiple") {
