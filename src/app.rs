@@ -81,12 +81,16 @@ impl Progress for StatusLine {
 pub async fn run(ctx: Context, stop: CancellationToken, hangup: Arc<Notify>) -> anyhow::Result<()> {
     let config = &ctx.snapshot.config;
     if let Lead::HeldBy(holder) = ctx.store.take_lead("kigen run", ctx.now()).await? {
-        bail!("another kigen daemon works on this state ({holder}); stop it first, or give this one a state of its own");
+        bail!(
+            "another kigen daemon works on this state ({holder}); stop it first, or give this one a state of its own"
+        );
     }
     let now = ctx.now();
     let interrupted = ctx.store.interrupt_runs(now).await?;
     if interrupted > 0 {
-        tracing::warn!("{interrupted} run(s) were cut short when the last daemon ended; they are run again if still due");
+        tracing::warn!(
+            "{interrupted} run(s) were cut short when the last daemon ended; they are run again if still due"
+        );
     }
     if let Some(run) = ctx.store.last_run(RunKind::Scan, true).await?
         && let Some(at) = run.finished_at
@@ -102,13 +106,8 @@ pub async fn run(ctx: Context, stop: CancellationToken, hangup: Arc<Notify>) -> 
     let wake_mail = Arc::new(Notify::new());
     let changed = Arc::new(Notify::new());
 
-    let scheduler = Scheduler::new(
-        Arc::clone(&live),
-        Arc::clone(&wake_mail),
-        stop.clone(),
-        tracker.clone(),
-        Arc::new(StatusLine),
-    );
+    let scheduler =
+        Scheduler::new(Arc::clone(&live), Arc::clone(&wake_mail), stop.clone(), tracker.clone(), Arc::new(StatusLine));
     let heartbeat = scheduler.heartbeat.subscribe();
     let (ended_tx, mut ended) = tokio::sync::mpsc::channel::<anyhow::Result<()>>(8);
     let part = |name: &'static str, future: futures_util::future::BoxFuture<'static, anyhow::Result<()>>| {
@@ -125,9 +124,9 @@ pub async fn run(ctx: Context, stop: CancellationToken, hangup: Arc<Notify>) -> 
     part("schedule", Box::pin(scheduler.run(Arc::clone(&changed))));
     part("mail delivery", {
         let (live, wake, stop) = (Arc::clone(&live), Arc::clone(&wake_mail), stop.clone());
-        Box::pin(async move {
-            deliver::deliver(live, Until::Stopped, true, wake, stop, Arc::new(Silent)).await.map(|_| ())
-        })
+        Box::pin(
+            async move { deliver::deliver(live, Until::Stopped, true, wake, stop, Arc::new(Silent)).await.map(|_| ()) },
+        )
     });
     part("web listener", {
         let (live, heartbeat, stop) = (Arc::clone(&live), heartbeat.clone(), stop.clone());
@@ -149,7 +148,10 @@ pub async fn run(ctx: Context, stop: CancellationToken, hangup: Arc<Notify>) -> 
     systemd::tell(&[NotifyState::Stopping]);
     stop.cancel();
     if tokio::time::timeout(STOP_TIMEOUT, tracker.wait()).await.is_err() {
-        tracing::warn!("some work did not end within {} s and is abandoned; what was in flight is settled at the next start", STOP_TIMEOUT.as_secs());
+        tracing::warn!(
+            "some work did not end within {} s and is abandoned; what was in flight is settled at the next start",
+            STOP_TIMEOUT.as_secs()
+        );
     }
     ctx.store.close().await;
     failed.map_or(Ok(()), Err)
@@ -160,7 +162,8 @@ async fn status(ctx: &Context) -> String {
     let counts = ctx.store.site_counts().await.unwrap_or_default();
     let zone = ctx.snapshot.config.calendar.zone;
     let at = |kind| {
-        schedule::next(ctx, kind).map_or_else(|| "never".to_owned(), |at| at.with_timezone(&zone).format("%m-%d %H:%M").to_string())
+        schedule::next(ctx, kind)
+            .map_or_else(|| "never".to_owned(), |at| at.with_timezone(&zone).format("%m-%d %H:%M").to_string())
     };
     format!(
         "{}, {} customers, {} sites affected, {} unreadable; next scan {}, next notices {}",

@@ -26,7 +26,8 @@ fn check_mails(lab: &Lab, customers: usize) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_in_the_middle_of_sending_none_is_lost() {
     let customers = 40;
-    let settings = Settings { safety: "max_new_notices = \"100%\"\nmax_age = \"1h\"".to_owned(), ..Settings::default() };
+    let settings =
+        Settings { safety: "max_new_notices = \"100%\"\nmax_age = \"1h\"".to_owned(), ..Settings::default() };
     let lab = Lab::with((0..customers).map(|n| affected(&format!("A{n:03}"))).collect(), settings).await;
     lab.mail.set_default_policy(Policy::Delay(Duration::from_millis(15)));
     tokio::task::block_in_place(|| {
@@ -51,7 +52,8 @@ async fn killed_in_the_middle_of_sending_none_is_lost() {
         assert!(kills >= 6, "the process was killed {kills} times only: the test tests nothing");
         wait_until("everything is delivered", || {
             lab.kigen_ok(&["notify"]);
-            let status: serde_json::Value = serde_json::from_str(&lab.kigen_ok(&["status", "--format", "json"])).unwrap();
+            let status: serde_json::Value =
+                serde_json::from_str(&lab.kigen_ok(&["status", "--format", "json"])).unwrap();
             let outbox = &status["outbox"];
             if outbox["queued"] != 0 {
                 // A mail whose answer was lost is sent again after a minute by the clock; a person may not wait.

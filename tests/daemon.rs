@@ -91,17 +91,16 @@ impl Drop for Daemon {
 }
 
 fn every_second() -> Settings {
-    Settings {
-        schedule: "scan = \"*/2 * * * * *\"\nnotices = \"1-59/2 * * * * *\"".to_owned(),
-        ..Settings::default()
-    }
+    Settings { schedule: "scan = \"*/2 * * * * *\"\nnotices = \"1-59/2 * * * * *\"".to_owned(), ..Settings::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_schedule_it_scans_and_tells_and_stops_when_told() {
     let lab = Lab::with(vec![affected("A1"), affected("A2")], every_second()).await;
     tokio::task::block_in_place(|| {
-        let mut daemon = Daemon::start(&lab, |c| { c.env("WATCHDOG_USEC", "2000000"); });
+        let mut daemon = Daemon::start(&lab, |c| {
+            c.env("WATCHDOG_USEC", "2000000");
+        });
         daemon.wait_for("READY=1");
         daemon.wait_for("STATUS=");
         daemon.wait_for("WATCHDOG=1");
@@ -144,7 +143,9 @@ async fn a_run_missed_while_it_was_down_happens_once_at_the_next_start() {
         let before = lab.world.lock().counters.logons.values().map(|l| l.accepted).sum::<u64>();
         let mut daemon = Daemon::start(&lab, |_| {});
         daemon.wait_for("READY=1");
-        wait_until("the missed run", || lab.world.lock().counters.logons.values().map(|l| l.accepted).sum::<u64>() > before);
+        wait_until("the missed run", || {
+            lab.world.lock().counters.logons.values().map(|l| l.accepted).sum::<u64>() > before
+        });
         assert!(log(&daemon) > 0);
         daemon.stop();
     });

@@ -83,11 +83,18 @@ async fn every_look_and_every_fault_gets_the_verdict_it_deserves() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_affected_customer_is_told_once_and_nobody_else() {
-    let switched = WorldCustomer::new("S1", vec![WorldSite::new("本社", ServerType::ExchangeOnline, AuthMethod::OAuth)]);
+    let switched =
+        WorldCustomer::new("S1", vec![WorldSite::new("本社", ServerType::ExchangeOnline, AuthMethod::OAuth)]);
     let own_server =
         WorldCustomer::new("P1", vec![WorldSite::new("本社", ServerType::OnPremises, AuthMethod::OnPremisesBasic)]);
-    let customers = vec![affected("A1"), affected("A2"), switched, own_server, affected("N1"),
-        affected("U1").with_fault(Fault::LabelMissing)];
+    let customers = vec![
+        affected("A1"),
+        affected("A2"),
+        switched,
+        own_server,
+        affected("N1"),
+        affected("U1").with_fault(Fault::LabelMissing),
+    ];
     let lab = Lab::with(customers, in_2022()).await;
     lab.write_customers(|id, column| match (id, column) {
         ("N1", "notify") => "no".to_owned(),
@@ -121,9 +128,8 @@ async fn who_has_switched_meanwhile_is_not_told() {
     lab.world.lock().set_auth_method("A1", "本社", AuthMethod::OAuth);
     bench.clock.set(morning());
     let report = bench.pass().await;
-    let fate = |id: &str| {
-        report.notices.iter().find(|n| n.planned.customer.as_str() == id).map(|n| n.fate.word()).unwrap()
-    };
+    let fate =
+        |id: &str| report.notices.iter().find(|n| n.planned.customer.as_str() == id).map(|n| n.fate.word()).unwrap();
     assert_eq!(fate("A1"), "dropped", "the look right before showed OAuth");
     assert_eq!(fate("A2"), "queued");
     // A2 switches while its mail waits in the outbox for an hour: it is looked at again before it leaves.
@@ -157,7 +163,10 @@ async fn nothing_leaves_outside_business_hours() {
     assert_eq!(bench.deliver().await.sent, 1);
     let mail = &lab.mail.received()[0];
     let date = String::from_utf8_lossy(&mail.data).lines().find(|l| l.starts_with("Date:")).unwrap().to_owned();
-    assert!(date.contains("Tue, 6 Sep 2022 09:00:00 +0900") || date.contains("Tue, 06 Sep 2022 09:00:00 +0900"), "{date}");
+    assert!(
+        date.contains("Tue, 6 Sep 2022 09:00:00 +0900") || date.contains("Tue, 06 Sep 2022 09:00:00 +0900"),
+        "{date}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -215,8 +224,12 @@ async fn first_notices_over_the_cap_are_held_and_a_hold_stops_all() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scan_that_looks_like_our_own_misreading_holds_all_mail() {
-    let switched =
-        |n| WorldCustomer::new(&format!("S{n:02}"), vec![WorldSite::new("本社", ServerType::ExchangeOnline, AuthMethod::OAuth)]);
+    let switched = |n| {
+        WorldCustomer::new(
+            &format!("S{n:02}"),
+            vec![WorldSite::new("本社", ServerType::ExchangeOnline, AuthMethod::OAuth)],
+        )
+    };
     let lab = Lab::with((0..20).map(switched).collect(), in_2022()).await;
     let bench = lab.open(morning()).await;
     bench.scan().await;
@@ -270,7 +283,12 @@ async fn the_life_of_a_case_from_first_to_relapse() {
         bench.clock.set(calendar.instant(date, chrono::NaiveTime::from_hms_opt(10, 0, 0).unwrap()));
         let report = bench.pass().await;
         bench.deliver().await;
-        told.extend(report.notices.iter().map(|n| (date.to_string(), n.planned.due.kind, n.planned.due.milestone.map(|m| m.days))));
+        told.extend(
+            report
+                .notices
+                .iter()
+                .map(|n| (date.to_string(), n.planned.due.kind, n.planned.due.milestone.map(|m| m.days))),
+        );
     }
     let told: Vec<(&str, NoticeKind, Option<u32>)> = told.iter().map(|(d, k, m)| (d.as_str(), *k, *m)).collect();
     assert_eq!(

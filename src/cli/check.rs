@@ -62,7 +62,13 @@ async fn report(snapshot: &Snapshot) -> anyhow::Result<String> {
     let zone = config.calendar.zone;
     let mut text = String::new();
     writeln!(text, "{}: good", config.path.display())?;
-    writeln!(text, "mode {}, {} customers, {} row(s) with errors", config.mode.as_str(), snapshot.fleet.members.len(), snapshot.fleet.quarantined.len())?;
+    writeln!(
+        text,
+        "mode {}, {} customers, {} row(s) with errors",
+        config.mode.as_str(),
+        snapshot.fleet.members.len(),
+        snapshot.fleet.quarantined.len()
+    )?;
     writeln!(text, "\nnext runs ({zone})")?;
     for kind in RunKind::ALL {
         let cron = schedule::cron(&config.schedule, kind);

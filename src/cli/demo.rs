@@ -26,7 +26,8 @@ pub(super) struct DemoArgs {
 
 pub(super) async fn run(_global: &Global, args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let stop = stop_on_signal()?;
-    let dir = tempfile::Builder::new().prefix("kigen-demo-").tempdir().context("cannot make a temporary folder")?.keep();
+    let dir =
+        tempfile::Builder::new().prefix("kigen-demo-").tempdir().context("cannot make a temporary folder")?.keep();
     let customers = usize::try_from(args.customers)?;
     let options = ReplayOptions { customers, days: args.days, dir: dir.clone() };
     eprintln!(
@@ -80,7 +81,10 @@ fn table(s: &Summary) -> String {
     row("with a site that cannot be read", s.unreadable.to_string());
     let mails: Vec<String> = s.mails.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
     row("mails sent", mails.join(", "));
-    row("settings misread / mails misdirected / repeated / buttons pressed", format!("{} / {} / {} / {}", s.misread, s.misdirected, s.repeated, s.saves));
+    row(
+        "settings misread / mails misdirected / repeated / buttons pressed",
+        format!("{} / {} / {} / {}", s.misread, s.misdirected, s.repeated, s.saves),
+    );
     table.to_string()
 }
 
@@ -88,5 +92,7 @@ fn tell(dir: &Path, started: Instant) {
     let dir = dir.display();
     eprintln!("Replayed in {:.0} s. It all stays in {dir}:", started.elapsed().as_secs_f64());
     eprintln!("  mails/        every mail as it was received (.eml)");
-    eprintln!("  kigen.db      the state; try `kigen -c {dir}/config.toml status`, `sites`, `outbox list`, `history C0001`");
+    eprintln!(
+        "  kigen.db      the state; try `kigen -c {dir}/config.toml status`, `sites`, `outbox list`, `history C0001`"
+    );
 }

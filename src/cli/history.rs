@@ -25,7 +25,9 @@ pub(super) async fn run(global: &Global, args: &HistoryArgs) -> anyhow::Result<E
     let zone = ctx.snapshot.config.calendar.zone;
     let history = ctx.store.history(&id).await?;
     ctx.store.close().await;
-    let Some(history) = history else { bail!("customer {id} is not known; is it in the customers file, and was it scanned?") };
+    let Some(history) = history else {
+        bail!("customer {id} is not known; is it in the customers file, and was it scanned?")
+    };
     let mut listing = Listing::new(&["at", "what", "text"]);
     for entry in history {
         listing.row(vec![json!(output::time(entry.at, zone)), json!(entry.what.as_str()), json!(entry.text)]);

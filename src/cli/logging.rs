@@ -38,7 +38,8 @@ pub fn init(global: &Global, daemon: bool) {
         }
         LogFormat::Journald => match tracing_journald::layer() {
             Ok(journal) => {
-                let journal = journal.with_field_prefix(Some("KIGEN".to_owned())).with_syslog_identifier("kigen".to_owned());
+                let journal =
+                    journal.with_field_prefix(Some("KIGEN".to_owned())).with_syslog_identifier("kigen".to_owned());
                 registry.with(journal).init();
             }
             Err(_) => registry.with(stderr().with_ansi(false).without_time()).init(),

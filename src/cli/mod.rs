@@ -44,7 +44,14 @@ struct Cli {
 #[derive(Debug, Clone, Args)]
 struct Global {
     /// The configuration file
-    #[arg(short, long, global = true, env = "KIGEN_CONFIG", default_value = "/etc/kigen/config.toml", value_name = "FILE")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "KIGEN_CONFIG",
+        default_value = "/etc/kigen/config.toml",
+        value_name = "FILE"
+    )]
     config: PathBuf,
     /// Tell more: -v what is done, -vv how, -vvv everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -76,9 +83,7 @@ impl Global {
         match self.color {
             Color::Always => true,
             Color::Never => false,
-            Color::Auto => {
-                std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
-            }
+            Color::Auto => std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
         }
     }
 }

@@ -26,7 +26,8 @@ pub(super) struct NotifyArgs {
     format: FormatArg,
 }
 
-const COLUMNS: &[&str] = &["customer", "campaign", "kind", "milestone", "sites", "outcome", "delivery", "because", "detail"];
+const COLUMNS: &[&str] =
+    &["customer", "campaign", "kind", "milestone", "sites", "outcome", "delivery", "because", "detail"];
 
 pub(super) async fn run(global: &Global, args: &NotifyArgs) -> anyhow::Result<ExitCode> {
     let stop = stop_on_signal()?;
@@ -38,7 +39,9 @@ pub(super) async fn run(global: &Global, args: &NotifyArgs) -> anyhow::Result<Ex
     let report = match passed? {
         Passed::Ran(report) => report,
         Passed::AlreadyDone => bail!("this pass was done already"),
-        Passed::Running(run) => bail!("another pass is running since {} ({})", output::time(run.started_at, zone), run.owner),
+        Passed::Running(run) => {
+            bail!("another pass is running since {} ({})", output::time(run.started_at, zone), run.owner)
+        }
     };
     let delivered = deliver_now(&ctx, &stop).await;
     let listing = list(&report);

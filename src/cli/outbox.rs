@@ -84,8 +84,21 @@ async fn all_held(ctx: &Context) -> anyhow::Result<Vec<DeliveryId>> {
     Ok(ids)
 }
 
-const COLUMNS: &[&str] =
-    &["id", "state", "held", "customer", "campaign", "kind", "milestone", "sites", "attempts", "created_at", "state_at", "because", "detail"];
+const COLUMNS: &[&str] = &[
+    "id",
+    "state",
+    "held",
+    "customer",
+    "campaign",
+    "kind",
+    "milestone",
+    "sites",
+    "attempts",
+    "created_at",
+    "state_at",
+    "because",
+    "detail",
+];
 
 async fn list(ctx: &Context, states: &[String], format: FormatArg) -> anyhow::Result<ExitCode> {
     if let Some(bad) = states.iter().find(|s| !DeliveryState::WORDS.contains(&s.as_str())) {

@@ -84,7 +84,8 @@ async fn preview(ctx: &Context, args: &PreviewArgs) -> anyhow::Result<ExitCode> 
     let rendered = mailing::render(&subject, at)?;
     if let Some(dir) = &args.output {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let name: String = id.as_str().chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
+        let name: String =
+            id.as_str().chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
         for (ending, bytes) in
             [("eml", message.raw.as_slice()), ("html", rendered.html.as_bytes()), ("txt", rendered.text.as_bytes())]
         {
@@ -118,7 +119,9 @@ fn due(
     let decided = plan::decide(case, customer, campaign, calendar, snapshot.policy(), day);
     let kind = match (&args.kind, decided) {
         (None, Decision::Tell(due)) => return Ok(due),
-        (None, Decision::ResolveSilently) => bail!("nothing is due on {day}: the case is resolved silently; give --kind"),
+        (None, Decision::ResolveSilently) => {
+            bail!("nothing is due on {day}: the case is resolved silently; give --kind")
+        }
         (None, Decision::Nothing(why)) => bail!("nothing is due on {day}: {why}; give --kind to see one all the same"),
         (Some(text), decided) => {
             let known = || NoticeKind::ALL.map(NoticeKind::as_str).join(", ");
@@ -162,7 +165,8 @@ fn sites(case: &Case, state: Option<&CustomerState>, customer: &Customer, due: &
         return known;
     }
     eprintln!("note: this customer was not scanned yet; shown with example settings");
-    let names = if customer.sites.is_empty() { SiteName::new("本社").into_iter().collect() } else { customer.sites.clone() };
+    let names =
+        if customer.sites.is_empty() { SiteName::new("本社").into_iter().collect() } else { customer.sites.clone() };
     names.into_iter().map(|name| example(name, example_evidence(at))).collect()
 }
 

@@ -63,7 +63,9 @@ pub(super) async fn run(global: &Global, args: &ScanArgs) -> anyhow::Result<Exit
     let report = match result? {
         Scanned::Ran(report) => report,
         Scanned::AlreadyDone => bail!("this scan was done already"),
-        Scanned::Running(run) => bail!("another scan is running since {} ({})", output::time(run.started_at, zone), run.owner),
+        Scanned::Running(run) => {
+            bail!("another scan is running since {} ({})", output::time(run.started_at, zone), run.owner)
+        }
     };
     if format != Format::Jsonl {
         listing.print(format)?;
@@ -71,7 +73,13 @@ pub(super) async fn run(global: &Global, args: &ScanArgs) -> anyhow::Result<Exit
     let s = report.sites;
     eprintln!(
         "{} customers, {} sites: {} affected, {} switched, {} consent_missing, {} not_exchange_online, {} unreadable",
-        report.counts.customers, s.total(), s.affected, s.switched, s.consent_missing, s.not_exchange_online, s.unreadable
+        report.counts.customers,
+        s.total(),
+        s.affected,
+        s.switched,
+        s.consent_missing,
+        s.not_exchange_online,
+        s.unreadable
     );
     if let Some(why) = &report.stopped {
         bail!("the scan was stopped: {why}");

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use super::output::{self, new_table};
 use super::Global;
+use super::output::{self, new_table};
 use crate::app;
 use crate::daemon::{Context, schedule};
 use crate::store::RunKind;
@@ -59,7 +59,9 @@ async fn status(ctx: &Context) -> anyhow::Result<Value> {
         .snapshot
         .campaigns()
         .iter()
-        .map(|c| json!({"id": c.id.0, "deadline": c.deadline.to_string(), "days_left": (c.deadline - today).num_days()}))
+        .map(
+            |c| json!({"id": c.id.0, "deadline": c.deadline.to_string(), "days_left": (c.deadline - today).num_days()}),
+        )
         .collect();
     let next = |kind| output::time_or_null(schedule::next(ctx, kind), zone);
     Ok(json!({
@@ -102,7 +104,8 @@ fn table(status: &Value) -> String {
     table.add_row(["at", &text(&status["at"])]);
     table.add_row(["mode", &text(&status["mode"])]);
     for c in status["campaigns"].as_array().into_iter().flatten() {
-        let line = format!("{}: deadline {}, {} days left", text(&c["id"]), text(&c["deadline"]), text(&c["days_left"]));
+        let line =
+            format!("{}: deadline {}, {} days left", text(&c["id"]), text(&c["deadline"]), text(&c["days_left"]));
         table.add_row(["campaign", &line]);
     }
     table.add_row(["customers", &text(&status["customers"])]);
@@ -111,7 +114,13 @@ fn table(status: &Value) -> String {
     let last = if last.is_null() {
         "never".to_owned()
     } else {
-        format!("{}, {}, {} sites, {} unreadable", text(&last["started_at"]), text(&last["outcome"]), last["sites"], last["unreadable"])
+        format!(
+            "{}, {}, {} sites, {} unreadable",
+            text(&last["started_at"]),
+            text(&last["outcome"]),
+            last["sites"],
+            last["unreadable"]
+        )
     };
     table.add_row(["last scan", &last]);
     table.add_row(["next", &pairs(&status["next"])]);

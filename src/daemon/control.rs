@@ -84,7 +84,10 @@ pub async fn serve(
     Ok(())
 }
 
-async fn answer(mut stream: UnixStream, reload: &(dyn Fn() -> Result<String, String> + Send + Sync)) -> anyhow::Result<()> {
+async fn answer(
+    mut stream: UnixStream,
+    reload: &(dyn Fn() -> Result<String, String> + Send + Sync),
+) -> anyhow::Result<()> {
     let mut question = [0_u8; 64];
     let mut length = 0;
     while length < question.len() && !question[..length].contains(&b'\n') {

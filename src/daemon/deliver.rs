@@ -138,8 +138,9 @@ async fn recover(ctx: &Context, all: bool) -> anyhow::Result<()> {
 async fn record(ctx: &Context, delivery: &Delivery, attempt: &Attempt) -> anyhow::Result<DeliveryState> {
     let now = ctx.now();
     let retry = RetryPolicy { unknown: ctx.snapshot.config.mail.unknown, ..RetryPolicy::default() };
-    let (state, recipients) =
-        settle(delivery.attempts, delivery.unknown_before, &delivery.recipients, attempt, &retry, now);
+    // A server that refuses *us* says nothing of the mail: such attempts do not use up its tries.
+    let tries = delivery.attempts.saturating_sub(delivery.blocked);
+    let (state, recipients) = settle(tries, delivery.unknown_before, &delivery.recipients, attempt, &retry, now);
     let kept = ctx.store.record_attempt(delivery.id, &ctx.owner, attempt, &state, &recipients, now).await?;
     if !kept {
         tracing::error!(delivery = %delivery.id, "its claim was lost while it was sent; the attempt is recorded");
@@ -348,7 +349,8 @@ fn not_due(ctx: &Context, delivery: &Delivery, case: &Case, customer: &Customer)
 /// The due notice a delivery was made from.
 fn due(delivery: &Delivery, case: &Case) -> Due {
     let facts = &delivery.facts;
-    let previous = case.told.iter().filter(|t| t.counts && t.occasion != facts.key.occasion).map(|t| t.deadline).next_back();
+    let previous =
+        case.told.iter().filter(|t| t.counts && t.occasion != facts.key.occasion).map(|t| t.deadline).next_back();
     Due {
         kind: facts.key.kind,
         round: facts.key.round,

@@ -52,7 +52,11 @@ pub async fn look(ctx: &Context, member: &Member, state: &CustomerState) -> Look
         Err(error) => {
             let detail = format!("cannot read the password of customer {}: {error}", member.customer.id);
             let sites = Err(Failure::new(Reason::InventoryError, detail));
-            return Looked { look: CustomerLook { sites, at: now }, logon: Logon::NotTried, refused: state.refused.clone() };
+            return Looked {
+                look: CustomerLook { sites, at: now },
+                logon: Logon::NotTried,
+                refused: state.refused.clone(),
+            };
         }
     };
     let account = Account {

@@ -68,10 +68,12 @@ impl Snapshot {
     /// Every customer of the file as the store keeps it, those with a bad row included.
     #[must_use]
     pub fn entries(&self) -> Vec<Entry> {
-        let good = self.fleet.members.iter().map(|m| Entry { id: m.customer.id.clone(), name: m.customer.name.clone() });
+        let good =
+            self.fleet.members.iter().map(|m| Entry { id: m.customer.id.clone(), name: m.customer.name.clone() });
         let bad = self.fleet.quarantined.iter().filter_map(|q| {
             let id = q.id.clone()?;
-            (!self.customers.contains_key(&id)).then(|| Entry { name: q.name.clone().unwrap_or_else(|| id.to_string()), id })
+            (!self.customers.contains_key(&id))
+                .then(|| Entry { name: q.name.clone().unwrap_or_else(|| id.to_string()), id })
         });
         let mut seen = std::collections::BTreeSet::new();
         good.chain(bad).filter(|e| seen.insert(e.id.clone())).collect()

@@ -46,9 +46,7 @@ pub fn load(path: &Path) -> Result<Snapshot, LoadError> {
 ///
 /// # Errors
 /// Every template error.
-pub fn load_templates(
-    config: &Config,
-) -> Result<BTreeMap<crate::domain::campaign::CampaignId, Templates>, LoadError> {
+pub fn load_templates(config: &Config) -> Result<BTreeMap<crate::domain::campaign::CampaignId, Templates>, LoadError> {
     let mut all = BTreeMap::new();
     let mut errors = Vec::new();
     for campaign in &config.campaigns {

@@ -123,8 +123,7 @@ async fn hold_if_suspicious(ctx: &Context, report: &ScanReport, known_before: us
          this looks like a misreading; look at `kigen sites --verdict affected`, then `kigen resume`"
     );
     tracing::error!("all customer mail is held: {reason}");
-    let hold =
-        Hold { kind: HoldKind::NewlyAffected, reason, set_by: "kigen scan".to_owned(), set_at: ctx.now() };
+    let hold = Hold { kind: HoldKind::NewlyAffected, reason, set_by: "kigen scan".to_owned(), set_at: ctx.now() };
     ctx.store.set_hold(&hold).await.context("cannot set the hold")
 }
 
@@ -278,11 +277,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Rows with an error: those customers are unreadable, and the rest of the fleet goes on.
-    async fn quarantined(
-        &mut self,
-        bad: &[&Quarantined],
-        each: &mut impl FnMut(&[Observation]),
-    ) -> anyhow::Result<()> {
+    async fn quarantined(&mut self, bad: &[&Quarantined], each: &mut impl FnMut(&[Observation])) -> anyhow::Result<()> {
         let mut done = BTreeSet::new();
         for chunk in bad.chunks(CHUNK) {
             let mut pending = Vec::new();
@@ -389,11 +384,7 @@ fn panicked(ctx: &Context, state: &CustomerState) -> Looked {
 
 /// The customers of a chunk, by their number in the file, with their states; one that is unknown to the store
 /// (`--no-save` before the first scan) has a blank state.
-async fn states(
-    ctx: &Context,
-    chunk: &[usize],
-    no_save: bool,
-) -> anyhow::Result<VecDeque<(usize, CustomerState)>> {
+async fn states(ctx: &Context, chunk: &[usize], no_save: bool) -> anyhow::Result<VecDeque<(usize, CustomerState)>> {
     let id = |number: &usize| &ctx.snapshot.fleet.members[*number].customer.id;
     let ids: Vec<CustomerId> = chunk.iter().map(|n| id(n).clone()).collect();
     let mut known: BTreeMap<CustomerId, CustomerState> =

@@ -36,7 +36,9 @@ pub async fn watchdog(
         let alive = (clock.now() - *heartbeat.borrow()).abs() < HEARTBEAT_MAX;
         match store.ping().await {
             Ok(()) if alive => tell(&[NotifyState::Watchdog]),
-            Ok(()) => tracing::error!("the scheduler has not looked at its schedules for two minutes: no watchdog ping"),
+            Ok(()) => {
+                tracing::error!("the scheduler has not looked at its schedules for two minutes: no watchdog ping")
+            }
             Err(error) => tracing::error!("the store does not answer, no watchdog ping: {error}"),
         }
         tokio::select! {

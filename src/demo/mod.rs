@@ -9,7 +9,7 @@ pub mod fleet;
 pub mod mail_server;
 mod names;
 pub mod people;
-pub mod replay;
 mod random;
+pub mod replay;
 
 pub use random::Random;

@@ -190,7 +190,8 @@ impl Replay {
             approved = self.approve(day).await?;
             notify::pass(&self.ctx, Some(at), stop, &Silent).await?;
             let live = Live::new(self.ctx.clone());
-            deliver::deliver(live, Until::Drained, true, Arc::new(Notify::new()), stop.clone(), Arc::new(Silent)).await?;
+            deliver::deliver(live, Until::Drained, true, Arc::new(Notify::new()), stop.clone(), Arc::new(Silent))
+                .await?;
             mails = self.read_mails();
         }
         let changed = self.evening(day, &mails);
@@ -217,7 +218,8 @@ impl Replay {
         let expected = self.world.lock().expected();
         let mut seen = Vec::new();
         let request = ScanRequest { due_at: Some(self.ctx.now()), ..ScanRequest::default() };
-        let scanned = scan(&self.ctx, &request, stop, &Silent, |observations| seen.extend_from_slice(observations)).await?;
+        let scanned =
+            scan(&self.ctx, &request, stop, &Silent, |observations| seen.extend_from_slice(observations)).await?;
         let Scanned::Ran(_) = scanned else { anyhow::bail!("another scan runs on the demo's state") };
         if !first || stop.is_cancelled() {
             return Ok(());

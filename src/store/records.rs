@@ -261,6 +261,8 @@ pub struct Delivery {
     pub recipients: Vec<Recipient>,
     /// Attempts so far, the running one included.
     pub attempts: u32,
+    /// Of these, the ones that the server refused because of us: they do not count against the mail.
+    pub blocked: u32,
     /// Whether an attempt ended unknown.
     pub unknown_before: bool,
     /// With angle brackets.

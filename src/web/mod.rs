@@ -94,7 +94,8 @@ async fn levels(ctx: Context) -> crate::store::Result<Levels> {
         ("unreadable", counts.unreadable),
     ];
     let today = ctx.snapshot.config.calendar.day(now);
-    let days = |c: &crate::config::CampaignConfig| (c.campaign.id.to_string(), (c.campaign.deadline - today).num_days());
+    let days =
+        |c: &crate::config::CampaignConfig| (c.campaign.id.to_string(), (c.campaign.deadline - today).num_days());
     let oldest = ctx.store.next_due().await?.map_or(TimeDelta::zero(), |at| (now - at).max(TimeDelta::zero()));
     #[allow(clippy::cast_precision_loss, reason = "seconds fit an f64")]
     let oldest_due_seconds = oldest.num_milliseconds() as f64 / 1000.0;

@@ -101,8 +101,18 @@ impl Lab {
     /// Writes `customers.csv`; `cell(id, column)` may give a cell another text than the usual one.
     pub fn write_customers(&self, cell: impl Fn(&str, &str) -> String) {
         let columns = [
-            "customer_id", "name", "email", "cc", "account", "password", "sites", "language", "opted_out", "notify",
-            "feature_phone", "smartphone",
+            "customer_id",
+            "name",
+            "email",
+            "cc",
+            "account",
+            "password",
+            "sites",
+            "language",
+            "opted_out",
+            "notify",
+            "feature_phone",
+            "smartphone",
         ];
         let mut csv = csv::Writer::from_writer(Vec::new());
         csv.write_record(columns).unwrap();
@@ -116,7 +126,8 @@ impl Lab {
                 "sites" => c.asked.join(";"),
                 _ => String::new(),
             };
-            let row = columns.map(|column| Some(cell(&c.id, column)).filter(|t| !t.is_empty()).unwrap_or_else(|| usual(column)));
+            let row = columns
+                .map(|column| Some(cell(&c.id, column)).filter(|t| !t.is_empty()).unwrap_or_else(|| usual(column)));
             csv.write_record(row).unwrap();
         }
         write_private(&self.path("customers.csv"), &csv.into_inner().unwrap());

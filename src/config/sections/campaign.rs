@@ -57,8 +57,8 @@ fn campaign(s: &mut Section<'_, '_>, id: CampaignId, base: &Path) -> Option<Camp
     let deadline = deadline?;
     // Moving the built-in deadline past the later dates that were not written makes these meaningless, not the edit wrong.
     let postponed_to = postponed_to.filter(|day| s.has("postponed_to") || *day > deadline);
-    let last_day =
-        last_day.filter(|day| s.has("final") || (*day > deadline && postponed_to.is_none_or(|postponed| postponed <= *day)));
+    let last_day = last_day
+        .filter(|day| s.has("final") || (*day > deadline && postponed_to.is_none_or(|postponed| postponed <= *day)));
     dates_follow(s, deadline, postponed_to, last_day);
     let source = source.map(|url| url.to_string());
     let campaign = Campaign {

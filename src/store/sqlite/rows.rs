@@ -242,6 +242,7 @@ pub(super) struct DeliveryRow {
     detail: Option<String>,
     not_before: i64,
     attempts: i64,
+    blocked: i64,
     unknown_before: i64,
     message_id: String,
     subject: String,
@@ -259,7 +260,9 @@ pub(super) struct DeliveryRow {
 macro_rules! delivery_columns {
     () => {
         "d.id, d.customer, d.campaign, d.round, d.kind, d.occasion, d.milestone, d.day, d.deadline, d.because, \
-         d.state, d.held, d.detail, d.not_before, d.attempts, d.unknown_before, d.message_id, d.subject, \
+         d.state, d.held, d.detail, d.not_before, d.attempts, \
+         (SELECT count(*) FROM attempts AS a WHERE a.delivery = d.id AND a.outcome = 'blocked') AS blocked, \
+         d.unknown_before, d.message_id, d.subject, \
          d.envelope_from, d.rendered_for, d.evidence_at, d.sites, d.created_at, d.state_at, d.approved_by, \
          d.approved_at"
     };
@@ -314,6 +317,7 @@ impl DeliveryRow {
             detail: self.detail,
             recipients,
             attempts: count(self.attempts)?,
+            blocked: count(self.blocked)?,
             unknown_before: self.unknown_before != 0,
             message_id: self.message_id,
             subject: self.subject,
