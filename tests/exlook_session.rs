@@ -410,8 +410,11 @@ async fn a_busy_host_is_given_the_time_it_asks_for() {
         Some((StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "3600")], "later").into_response())
     })
     .await;
-    assert_eq!(reason(&look(&url).await), Reason::HttpStatus, "longer than the customer has");
-    assert_eq!(tool.seen().len(), 1);
+    let exlook = Exlook::new(&exlook_config(&url), &scan(), Arc::new(SystemClock)).unwrap();
+    for _ in 0..3 {
+        assert_eq!(reason(&exlook.look(&account()).await), Reason::HttpStatus, "longer than the customer has");
+    }
+    assert_eq!(tool.seen().len(), 1, "and nobody asks meanwhile");
 }
 
 #[tokio::test]

@@ -34,6 +34,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 /// The longest `Retry-After` that is waited for within a session.
 const QUIET_MAX: Duration = Duration::from_secs(60);
+/// The longest time that a host is left alone because of a longer one.
+const ALONE_MAX: Duration = Duration::from_secs(600);
 
 /// Which failures of a request may be followed by another try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +88,8 @@ pub struct Polite {
 struct Host {
     permits: Semaphore,
     next: Mutex<Instant>,
+    /// Until when the host asked to be left alone, and what it was then.
+    alone: Mutex<Option<(Instant, Failure)>>,
 }
 
 impl Polite {
@@ -120,6 +124,7 @@ impl Polite {
         let host = self.host(&request.url);
         let mut tries = 1;
         loop {
+            host.left_alone()?;
             let outcome = self.once(jar, request, &host).await;
             let last = tries >= self.scan.attempts.max(1) || request.retry == Retry::Never;
             let wait = match &outcome {
@@ -130,6 +135,12 @@ impl Polite {
             };
             let wait = wait.filter(|wait| !last && Instant::now() + *wait < deadline);
             let Some(wait) = wait else {
+                if let Ok((answer, Some(after))) = &outcome
+                    && matches!(answer.status, 429 | 503)
+                    && *after > QUIET_MAX
+                {
+                    host.leave_alone(*after, (request.stands)(answer), answer.status);
+                }
                 return outcome.map(|(answer, _)| answer).map_err(|broken| broken.failure);
             };
             tracing::debug!(host = host_name(&request.url), path = request.url.path(), tries, "trying again");
@@ -160,7 +171,7 @@ impl Polite {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || {
             let permits = Semaphore::new(self.scan.concurrency.clamp(1, Semaphore::MAX_PERMITS));
-            Arc::new(Host { permits, next: Mutex::new(Instant::now()) })
+            Arc::new(Host { permits, next: Mutex::new(Instant::now()), alone: Mutex::new(None) })
         };
         Arc::clone(hosts.entry(key).or_insert_with(new))
     }
@@ -265,6 +276,26 @@ impl Host {
             at
         };
         tokio::time::sleep_until(at).await;
+    }
+
+    /// It asked for more time than anybody here can wait: it gets it, and nobody asks it meanwhile.
+    fn leave_alone(&self, time: Duration, maintenance: bool, status: u16) {
+        let reason = if maintenance { Reason::Maintenance } else { Reason::HttpStatus };
+        let detail =
+            format!("the host answered {status} and asked to be left alone for {} seconds; it is", time.as_secs());
+        let until = Instant::now() + time.min(ALONE_MAX);
+        *self.alone.lock().unwrap_or_else(PoisonError::into_inner) = Some((until, Failure::new(reason, detail)));
+    }
+
+    fn left_alone(&self) -> Result<(), Failure> {
+        let mut alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        match alone.as_ref() {
+            Some((until, failure)) if *until > Instant::now() => Err(failure.clone()),
+            _ => {
+                *alone = None;
+                Ok(())
+            }
+        }
     }
 
     /// Nobody's turn comes before `wait` is over.

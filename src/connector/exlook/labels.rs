@@ -62,17 +62,17 @@ fn is_katakana(c: char) -> bool {
 /// The labels and known texts of the screens, ready to compare.
 #[derive(Debug, Clone)]
 pub struct Words {
-    /// [ExLookサイト設定]
+    /// 「ExLookサイト設定」
     pub tab: Label,
-    /// [ExLookサイト名]
+    /// 「ExLookサイト名」
     pub site: Label,
-    /// [Exchange設定]
+    /// 「Exchange設定」
     pub group: Label,
-    /// [Exchange サーバーの種類]
+    /// 「Exchange サーバーの種類」
     pub server_type: Label,
-    /// [Exchange サーバーの認証方式]
+    /// 「Exchange サーバーの認証方式」
     pub auth_method: Label,
-    /// [設定内容を保存]
+    /// 「設定内容を保存」
     pub save: Label,
     servers: Vec<(String, ServerType)>,
     methods: Vec<(String, AuthMethod)>,
@@ -118,13 +118,13 @@ impl Words {
         }
     }
 
-    /// What a text beside [Exchange サーバーの種類] means; `None`: we do not know it.
+    /// What a text beside 「Exchange サーバーの種類」 means; `None`: we do not know it.
     #[must_use]
     pub fn server(&self, text: &str) -> Option<ServerType> {
         meaning(&self.servers, text)
     }
 
-    /// What a text beside [Exchange サーバーの認証方式] means; `None`: we do not know it.
+    /// What a text beside 「Exchange サーバーの認証方式」 means; `None`: we do not know it.
     #[must_use]
     pub fn method(&self, text: &str) -> Option<AuthMethod> {
         meaning(&self.methods, text)
