@@ -209,8 +209,20 @@ fn reload_now(live: &Live, changed: &Notify) -> Result<String, String> {
 pub fn describe(error: &LoadError) -> String {
     match error {
         LoadError::Config(errors) => errors.render(false),
+        LoadError::Fleet(error) => chain(error),
         other => other.to_string(),
     }
+}
+
+/// An error and what caused it, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }
 
 /// Reloads on SIGHUP and when a file was saved. A file counts as saved once it has looked the same for two looks, so

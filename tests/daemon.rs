@@ -161,8 +161,9 @@ async fn a_bad_edit_changes_nothing_and_a_good_one_applies_without_a_restart() {
         let good = lab.config_text();
         common::write_private(&lab.config(), good.replace("mode = ", "moed = ").as_bytes());
         let output = lab.kigen(&["reload"]);
-        // The configuration is unreadable for the command too; the daemon's socket is beside its state all the same.
-        let _ = output;
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains("did you mean `mode`"), "the daemon's errors come back: {text}");
         daemon.forget();
         daemon.signal("HUP");
         daemon.wait_for("RELOADING=1");

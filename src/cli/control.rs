@@ -1,12 +1,13 @@
 //! `kigen reload`, `pause`, `resume`, `import`, `backup`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::{Global, output, who};
+use crate::config::StateUrl;
 use crate::daemon::control;
 use crate::store::{By, Hold, HoldKind};
 use crate::{app, config, fleet};
@@ -31,11 +32,26 @@ pub(super) struct BackupArgs {
 
 /// Needs no secrets and not even a good configuration: the daemon says what it thinks of the files.
 pub(super) async fn reload(global: &Global) -> anyhow::Result<ExitCode> {
-    let state = config::load(&global.config).ok().map(|config| config.state);
+    let state = match config::load(&global.config) {
+        Ok(config) => Some(config.state),
+        Err(_) => state_of_a_broken_file(&global.config),
+    };
     let path = control::find(state.as_ref());
     let text = control::ask_reload(&path).await?;
     output::write(format!("{text}\n").as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where the state is by a file that has errors: the daemon that runs on it shall say what they are.
+fn state_of_a_broken_file(path: &Path) -> Option<StateUrl> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let value = |line: &str| {
+        let (key, value) = line.split_once('=')?;
+        let file = value.trim().strip_prefix("\"sqlite:")?.split('"').next()?.to_owned();
+        (key.trim() == "state").then_some(file)
+    };
+    let file = text.lines().find_map(value).unwrap_or_else(|| "kigen.db".to_owned());
+    Some(StateUrl::Sqlite(path.parent()?.join(file)))
 }
 
 pub(super) async fn pause(global: &Global, args: &PauseArgs) -> anyhow::Result<ExitCode> {

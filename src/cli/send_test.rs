@@ -1,6 +1,7 @@
 //! `kigen send-test`: one test mail through the real transport.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -12,13 +13,23 @@ use crate::daemon::reload::LoadError;
 use crate::domain::customer::Address;
 use crate::domain::delivery::Outcome;
 use crate::mail::message::{self, Parts};
-use crate::mail::{self, Outgoing};
+use crate::mail::{self, Direction, Observer, Outgoing};
 
 #[derive(Debug, Args)]
 pub(super) struct SendTestArgs {
     /// To whom
     #[arg(long, value_name = "ADDRESS")]
     to: String,
+}
+
+/// With `-v` the dialogue goes to stderr; passwords and tokens show as `***`, the message as its size.
+fn observer(global: &Global) -> Option<Observer> {
+    let show = |direction: Direction, line: &str| match direction {
+        Direction::Sent => eprintln!("> {line}"),
+        Direction::Received => eprintln!("< {line}"),
+        Direction::Note => eprintln!("- {line}"),
+    };
+    (global.verbose > 0).then(|| Arc::new(show) as Observer)
 }
 
 pub(super) async fn run(global: &Global, args: &SendTestArgs) -> anyhow::Result<ExitCode> {
@@ -49,7 +60,7 @@ pub(super) async fn run(global: &Global, args: &SendTestArgs) -> anyhow::Result<
         recipients: vec![to],
         message: message::build(&parts)?,
     };
-    let mut transport = mail::transport(&config.mail)?;
+    let mut transport = mail::transport_observed(&config.mail, observer(global))?;
     let attempt = transport.send(&outgoing).await;
     transport.close().await;
     let reply = &attempt.reply;
