@@ -50,15 +50,9 @@ pub async fn open(config: &Path) -> anyhow::Result<Context> {
 /// When the state or the connector cannot be opened.
 pub async fn open_with(snapshot: Snapshot, clock: Arc<dyn Clock>) -> anyhow::Result<Context> {
     let store = store::open(&snapshot.config.state).await?;
-    let connector = reload::connector(&snapshot.config, Arc::clone(&clock))?;
-    Ok(Context {
-        snapshot: Arc::new(snapshot),
-        store,
-        connector,
-        clock,
-        metrics: Arc::new(Metrics::new()),
-        owner: owner(),
-    })
+    let metrics = Arc::new(Metrics::new());
+    let connector = reload::connector(&snapshot.config, Arc::clone(&clock), Arc::clone(&metrics))?;
+    Ok(Context { snapshot: Arc::new(snapshot), store, connector, clock, metrics, owner: owner() })
 }
 
 /// Tells the progress of a scheduled run as the service's status line.

@@ -231,6 +231,7 @@ async fn health_and_metrics_answer() {
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
+    assert!(!metrics.contains("kigen_scan_requests_total{outcome=\"ok\"} 0"), "requests are counted:\n{metrics}");
     tokio::task::block_in_place(|| {
         daemon.listen();
         daemon.stop();

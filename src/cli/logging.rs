@@ -17,14 +17,15 @@ pub enum LogFormat {
     Journald,
 }
 
-/// Sets up logging for the whole process. Libraries are heard from `warn` on only: some of them log what they send.
-pub fn init(global: &Global, daemon: bool) {
-    let level = match (global.quiet, global.verbose, daemon) {
-        (true, _, _) => "error",
-        (false, 0, false) => "warn",
-        (false, 0, true) | (false, 1, _) => "info",
-        (false, 2, _) => "debug",
-        (false, _, _) => "trace",
+/// Sets up logging for the whole process, from `usual` on if nothing else is asked for. Libraries are heard from `warn`
+/// on only: some of them log what they send.
+pub fn init(global: &Global, usual: &'static str) {
+    let level = match (global.quiet, global.verbose) {
+        (true, _) => "error",
+        (false, 0) => usual,
+        (false, 1) => "info",
+        (false, 2) => "debug",
+        (false, _) => "trace",
     };
     let filter = EnvFilter::new(format!("warn,kigen={level}"));
     let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();

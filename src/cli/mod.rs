@@ -137,8 +137,13 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let daemon = matches!(cli.command, Command::Run);
-    logging::init(&cli.global, daemon);
+    let usual = match cli.command {
+        Command::Run => "info",
+        // The simulated world is full of trouble by design; the demo's own lines tell its story.
+        Command::Demo(_) => "error",
+        _ => "warn",
+    };
+    logging::init(&cli.global, usual);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

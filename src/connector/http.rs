@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::config::ScanConfig;
 use crate::domain::Timestamp;
 use crate::domain::observation::{Failure, Reason};
+use crate::metrics::Metrics;
 
 /// What the client says it is.
 pub const USER_AGENT: &str = concat!("kigen/", env!("CARGO_PKG_VERSION"));
@@ -82,6 +83,7 @@ pub struct Polite {
     clock: Arc<dyn Clock>,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
     scan: ScanConfig,
+    metrics: Option<Arc<Metrics>>,
 }
 
 /// One host's limits, shared by everybody who talks to it.
@@ -112,7 +114,7 @@ impl Polite {
             .tcp_nodelay(true)
             .build()
             .map_err(ConnectorError::Client)?;
-        Ok(Self { client, clock, hosts: Mutex::new(HashMap::new()), scan: scan.clone() })
+        Ok(Self { client, clock, hosts: Mutex::new(HashMap::new()), scan: scan.clone(), metrics: None })
     }
 
     /// Sends one request and reads its answer, with at most `scan.attempts` tries before `deadline`.
@@ -134,6 +136,7 @@ impl Polite {
                 }
             };
             let wait = wait.filter(|wait| !last && Instant::now() + *wait < deadline);
+            self.count(outcome.is_ok(), wait.is_some());
             let Some(wait) = wait else {
                 if let Ok((answer, Some(after))) = &outcome
                     && matches!(answer.status, 429 | 503)
@@ -149,6 +152,23 @@ impl Polite {
             }
             tokio::time::sleep(wait).await;
             tries += 1;
+        }
+    }
+
+    /// Counts every request in these metrics.
+    #[must_use]
+    pub fn counted(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics: Some(metrics), ..self }
+    }
+
+    fn count(&self, answered: bool, again: bool) {
+        let outcome = match (answered, again) {
+            (_, true) => "retry",
+            (true, false) => "ok",
+            (false, false) => "error",
+        };
+        if let Some(metrics) = &self.metrics {
+            metrics.scan_request(outcome);
         }
     }
 

@@ -12,6 +12,7 @@ use crate::config::{self, Config, ConfigErrors, ConnectorConfig};
 use crate::connector::Connector;
 use crate::connector::exlook::Exlook;
 use crate::fleet::{self, FleetError};
+use crate::metrics::Metrics;
 use crate::notice::{TemplateError, Templates};
 
 /// Why the files cannot be used.
@@ -65,10 +66,14 @@ pub fn load_templates(config: &Config) -> Result<BTreeMap<crate::domain::campaig
 ///
 /// # Errors
 /// When it cannot be set up.
-pub fn connector(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn Connector>, LoadError> {
+pub fn connector(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+) -> Result<Arc<dyn Connector>, LoadError> {
     let ConnectorConfig::Exlook(exlook) = &config.connector;
     let made = Exlook::new(exlook, &config.scan, clock).map_err(|error| LoadError::Connector(error.to_string()))?;
-    Ok(Arc::new(made))
+    Ok(Arc::new(made.counted(metrics)))
 }
 
 /// What runs now. A run takes a [`Context`] and keeps it to its end; the next one may get another.
@@ -102,7 +107,7 @@ impl Live {
 
     fn try_reload(&self, before: &Context) -> Result<Vec<&'static str>, LoadError> {
         let snapshot = load(&before.snapshot.config.path)?;
-        let connector = connector(&snapshot.config, Arc::clone(&before.clock))?;
+        let connector = connector(&snapshot.config, Arc::clone(&before.clock), Arc::clone(&before.metrics))?;
         let restart = needs_restart(&before.snapshot.config, &snapshot.config);
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         current.snapshot = Arc::new(snapshot);

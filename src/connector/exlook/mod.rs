@@ -34,6 +34,7 @@ use crate::clock::Clock;
 use crate::config::{ExlookConfig, ScanConfig};
 use crate::domain::observation::{CustomerLook, Failure, Reason, SiteLook};
 use crate::domain::site::CustomerId;
+use crate::metrics::Metrics;
 
 /// The connector of kind `exlook`. One for the whole fleet: its limits are shared by all customers.
 pub struct Exlook {
@@ -64,6 +65,12 @@ impl Exlook {
             parsers: Arc::new(Semaphore::new(cores)),
             turns: Mutex::new(HashMap::new()),
         })
+    }
+
+    /// Counts every request in these metrics.
+    #[must_use]
+    pub fn counted(self, metrics: Arc<Metrics>) -> Self {
+        Self { http: self.http.counted(metrics), ..self }
     }
 
     /// Parses a page off the threads that do IO.
