@@ -261,9 +261,7 @@ fn view(facts: &DigestFacts, language: Language) -> View {
         happened: facts
             .happened
             .iter()
-            .map(|(word, n, customers)| {
-                (word.clone(), *n, shown(customers), n.saturating_sub(customers.len() as u64))
-            })
+            .map(|(word, n, customers)| (word.clone(), *n, shown(customers), n.saturating_sub(customers.len() as u64)))
             .collect(),
         to_switch: facts.to_switch.iter().take(LISTED).map(|s| switch_line(s, facts.today, language)).collect(),
         to_switch_count: facts.to_switch.len() as u64,

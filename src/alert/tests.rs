@@ -47,7 +47,11 @@ fn every_cause_says_what_happened_and_what_to_do_in_both_languages() {
 fn addresses_are_masked_wherever_they_stand() {
     let rows = [
         ("alone", "taro@example.jp", "t***@example.jp"),
-        ("in brackets, at a sentence's end", "to <taro@example.jp>. or a.b@c.example.", "to <t***@example.jp>. or a***@c.example."),
+        (
+            "in brackets, at a sentence's end",
+            "to <taro@example.jp>. or a.b@c.example.",
+            "to <t***@example.jp>. or a***@c.example.",
+        ),
         ("near enough to one", "taro@@example.jp", "***@example.jp"),
         ("Japanese around it", "宛先taro@example.jpは", "宛先t***@example.jpは"),
         ("none", "a line @ noon", "a line @ noon"),

@@ -91,9 +91,8 @@ impl Changed {
     /// One customer was looked at.
     pub fn note(&mut self, seen: &[Observation]) {
         self.looked += 1;
-        let changed = |o: &&Observation| {
-            matches!(o.verdict, Verdict::Unreadable(Reason::LayoutChanged | Reason::UnknownValue))
-        };
+        let changed =
+            |o: &&Observation| matches!(o.verdict, Verdict::Unreadable(Reason::LayoutChanged | Reason::UnknownValue));
         if let Some(o) = seen.iter().find(changed) {
             self.customers.insert(o.customer.clone());
         }

@@ -109,7 +109,12 @@ pub async fn facts(ctx: &Context, now: Timestamp) -> anyhow::Result<DigestFacts>
         unreadable: unreadable(store.sites(&["unreadable".to_owned()]).await?),
         last_scan: store.last_run(RunKind::Scan, false).await?.map(last_scan),
         outbox: store.outbox_counts().await?,
-        holds: store.holds().await?.into_iter().map(|h| Hold { reason: h.reason, by: h.set_by, at: h.set_at }).collect(),
+        holds: store
+            .holds()
+            .await?
+            .into_iter()
+            .map(|h| Hold { reason: h.reason, by: h.set_by, at: h.set_at })
+            .collect(),
         bad_rows: snapshot.fleet.quarantined.len() as u64,
         warning: submission::warning(&config.mail, config.alerts.language),
     })
@@ -182,8 +187,7 @@ async fn calls(ctx: &Context) -> anyhow::Result<Vec<Call>> {
 
 fn planned(snapshot: &Snapshot, cases: &[Case], today: NaiveDate) -> Vec<(&'static str, u64)> {
     let calendar = &snapshot.config.calendar;
-    let plan =
-        plan::plan(cases, &snapshot.customers, &snapshot.campaigns(), calendar, snapshot.policy(), today);
+    let plan = plan::plan(cases, &snapshot.customers, &snapshot.campaigns(), calendar, snapshot.policy(), today);
     NoticeKind::ALL
         .into_iter()
         .map(|kind| (kind.as_str(), plan.planned.iter().filter(|p| p.due.kind == kind).count() as u64))

@@ -183,8 +183,7 @@ pub async fn send(
 ) -> anyhow::Result<Option<Timestamp>> {
     let SendingOperatorMail { mail, envelope_from, raw } = sending;
     let pending = mail.recipients.iter().filter(|r| r.state == RecipientState::Pending);
-    let outgoing =
-        Outgoing { envelope_from, recipients: pending.map(|r| r.address.clone()).collect(), message: raw };
+    let outgoing = Outgoing { envelope_from, recipients: pending.map(|r| r.address.clone()).collect(), message: raw };
     let attempt = match way {
         Ok(way) => way.send(&outgoing).await,
         Err(why) => Attempt::whole(Outcome::Deferred, why),

@@ -40,7 +40,7 @@ pub(super) const UNTOLD_ALERTS: &str = "SELECT cause, count(*), sum(times), min(
      FROM alerts AS a WHERE told_at IS NULL GROUP BY cause ORDER BY cause";
 
 pub(super) const ALERTS_OF: &str = "SELECT customer, name, detail, times, over_at IS NOT NULL FROM alerts \
-     WHERE cause = ?1 AND told_at IS NULL AND id <= ?2 ORDER BY id LIMIT ?3";
+     WHERE cause = ?1 AND told_at IS NULL AND id <= ?2 ORDER BY customer, key LIMIT ?3";
 
 /// What happened is over once it was told; what lasts is not.
 pub(super) const TELL: &str = "UPDATE alerts SET told_at = ?3, \
@@ -51,8 +51,7 @@ pub(super) const QUEUE_OPERATOR_MAIL: &str = "INSERT INTO operator_mails (key, k
          subject, envelope_from, recipients, raw, created_at, state_at) \
      VALUES (?1, ?2, 'queued', ?3, ?4, ?5, ?6, ?7, ?8, ?3, ?3) ON CONFLICT (key) DO NOTHING";
 
-pub(super) const OPERATOR_MAIL_WAITS: &str =
-    "SELECT EXISTS (SELECT 1 FROM operator_mails WHERE state = 'queued' AND not_before <= ?1) \
+pub(super) const OPERATOR_MAIL_WAITS: &str = "SELECT EXISTS (SELECT 1 FROM operator_mails WHERE state = 'queued' AND not_before <= ?1) \
          OR EXISTS (SELECT 1 FROM operator_mails WHERE state = 'sending' AND lease_until <= ?1)";
 
 pub(super) const LAPSE_OPERATOR_MAILS: &str = "UPDATE operator_mails SET state = 'queued', owner = NULL, \
@@ -160,9 +159,7 @@ impl MailRow {
     }
 }
 
-fn recipients_text<'a>(
-    recipients: impl Iterator<Item = (&'a Address, RecipientState, Option<&'a str>)>,
-) -> String {
+fn recipients_text<'a>(recipients: impl Iterator<Item = (&'a Address, RecipientState, Option<&'a str>)>) -> String {
     json(&recipients.map(|(to, state, reply)| (to.as_str(), state.as_str(), reply)).collect::<Vec<_>>())
 }
 
