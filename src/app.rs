@@ -185,7 +185,10 @@ async fn status(ctx: &Context) -> String {
 /// Reads the files again; logs and tells how it went.
 fn reload_now(live: &Live, changed: &Notify) -> Result<String, String> {
     systemd::tell(&[NotifyState::Reloading, NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading)]);
-    let result = match live.reload() {
+    let read = live.reload();
+    // Without the file's text, which may hold addresses.
+    let refused = read.as_ref().err().map(ToString::to_string);
+    let result = match read {
         Ok(restart) => {
             changed.notify_one();
             let snapshot = live.context().snapshot;
@@ -207,7 +210,7 @@ fn reload_now(live: &Live, changed: &Notify) -> Result<String, String> {
         }
     };
     systemd::tell(&[NotifyState::Ready]);
-    let (ctx, refused) = (live.context(), result.as_ref().err().cloned());
+    let ctx = live.context();
     tokio::spawn(async move { alert::of_reload(&ctx, refused.as_deref()).await });
     result
 }

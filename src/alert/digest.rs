@@ -14,6 +14,9 @@ const LISTED: usize = 30;
 /// Blocks of the text chart's longest bar.
 const BAR: u64 = 24;
 
+/// Customers: ids and names.
+type Named = Vec<(String, String)>;
+
 /// What the digest is made of.
 #[derive(Debug, Clone)]
 pub struct DigestFacts {
@@ -34,7 +37,7 @@ pub struct DigestFacts {
     /// Affected, switched, consent_missing, not_exchange_online, unreadable: words and numbers.
     pub sites: Vec<(&'static str, u64)>,
     /// What happened since the last digest: word, number, the first few customers.
-    pub happened: Vec<(String, u64, Vec<(String, String)>)>,
+    pub happened: Vec<(String, u64, Named)>,
     /// Who still has to switch, the most urgent first.
     pub to_switch: Vec<ToSwitch>,
     /// Whom no mail has reached or can reach.
@@ -133,7 +136,7 @@ struct View {
     sites: Vec<(&'static str, u64)>,
     chart: Vec<Bar>,
     change: Option<Change>,
-    happened: Vec<(String, u64, Vec<(String, String)>, u64)>,
+    happened: Vec<(String, u64, Named, u64)>,
     to_switch: Vec<SwitchLine>,
     to_switch_count: u64,
     to_switch_more: u64,

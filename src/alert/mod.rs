@@ -170,6 +170,29 @@ pub fn mask(text: &str) -> String {
     out
 }
 
+/// The text with every URL cut after its host: a webhook's path is a secret, and an error may quote it.
+#[must_use]
+pub fn without_paths(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, url) = rest.split_at(at + 3);
+        let ends = |c: char| c.is_whitespace() || "\"'<>`".contains(c);
+        let end = url.find(ends).unwrap_or(url.len());
+        // What stands before an @ is a user's name and password.
+        let authority = url[..end].find(['/', '?', '#']).map_or(&url[..end], |path| &url[..path]);
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        out.push_str(before);
+        out.push_str(host);
+        if host.len() < end {
+            out.push_str("/…");
+        }
+        rest = &url[end..];
+    }
+    out.push_str(rest);
+    out
+}
+
 fn moment(at: Timestamp, zone: Tz) -> String {
     at.with_timezone(&zone).format("%Y-%m-%d %H:%M").to_string()
 }

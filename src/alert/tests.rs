@@ -44,6 +44,12 @@ fn every_cause_says_what_happened_and_what_to_do_in_both_languages() {
 }
 
 #[test]
+fn secrets_in_urls_are_cut() {
+    let text = "webhook: \"https://u:p@hooks.example/T0/secret?x\" is wrong, see http://a.example";
+    assert_eq!(without_paths(text), "webhook: \"https://hooks.example/…\" is wrong, see http://a.example");
+}
+
+#[test]
 fn addresses_are_masked_wherever_they_stand() {
     let rows = [
         ("alone", "taro@example.jp", "t***@example.jp"),

@@ -284,7 +284,7 @@ pub async fn of_reload(ctx: &Context, refused: Option<&str>) {
     match refused {
         Some(text) => {
             let first: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).take(6).collect();
-            let detail = first.join(" / ");
+            let detail = crate::alert::without_paths(&first.join(" / "));
             let alert = NewAlert { cause: Cause::BadEdit, key: hash(text), customer: None, detail };
             raise(ctx, &[alert]).await;
         }

@@ -108,10 +108,13 @@ async fn tell(ctx: &Context, group: &AlertGroup, now: Timestamp) -> anyhow::Resu
     }
     log(group, &texts, mail.is_some());
     if let Some(hook) = &config.alerts.webhook {
-        let body = texts::webhook_body(hook.format, &facts, &texts);
-        if let Err(why) = webhook::post(&hook.url, &body).await {
-            tracing::error!(cause = %group.cause, "the webhook could not be called (alerts.webhook): {why}");
-        }
+        let (url, body, cause) = (hook.url.clone(), texts::webhook_body(hook.format, &facts, &texts), group.cause);
+        // Apart: a host that does not answer must hold up neither the next alert nor a stop.
+        tokio::spawn(async move {
+            if let Err(why) = webhook::post(&url, &body).await {
+                tracing::error!(%cause, "the webhook could not be called (alerts.webhook): {why}");
+            }
+        });
     }
     Ok(true)
 }

@@ -196,7 +196,7 @@ async fn run(ctx: &Context, kind: RunKind, at: Timestamp, stop: &CancellationTok
                 && !report.interrupted
                 && report.stopped.is_none()
             {
-                heartbeat(ctx).await;
+                heartbeat(ctx);
             }
             scanned.map(self::scanned)
         }
@@ -205,7 +205,7 @@ async fn run(ctx: &Context, kind: RunKind, at: Timestamp, stop: &CancellationTok
             if let Ok(notify::Passed::Ran(report)) = &passed
                 && !report.interrupted
             {
-                heartbeat(ctx).await;
+                heartbeat(ctx);
             }
             passed.map(self::passed)
         }
@@ -219,9 +219,10 @@ async fn run(ctx: &Context, kind: RunKind, at: Timestamp, stop: &CancellationTok
 }
 
 /// Tells the dead man's switch outside that a run went well.
-async fn heartbeat(ctx: &Context) {
-    if let Some(url) = &ctx.snapshot.config.alerts.heartbeat {
-        webhook::heartbeat(url).await;
+fn heartbeat(ctx: &Context) {
+    if let Some(url) = ctx.snapshot.config.alerts.heartbeat.clone() {
+        // Apart: neither the next run nor a stop waits for it.
+        tokio::spawn(async move { webhook::heartbeat(&url).await });
     }
 }
 
