@@ -82,7 +82,7 @@ pub struct Call {
     pub name: String,
     /// Its telephone number.
     pub phone: Option<String>,
-    /// Why mail does not do: the newest delivery's word, `notify_no`, `bad_row`, or `none`.
+    /// Why mail does not do: `failed`, `unknown`, `notify_no` or `bad_row`.
     pub why: &'static str,
 }
 

@@ -1,3 +1,5 @@
+//! Every cause in both languages, and what must not stand in a text.
+
 #![allow(clippy::unwrap_used)]
 
 use chrono::{TimeZone, Utc};

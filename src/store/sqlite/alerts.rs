@@ -98,11 +98,11 @@ pub(super) const NOTE_DAY: &str = "INSERT INTO days (day, affected, switched, co
 pub(super) const DAYS: &str = "SELECT day, affected, switched, consent_missing, not_exchange_online, unreadable \
      FROM (SELECT * FROM days ORDER BY day DESC LIMIT ?1) ORDER BY day";
 
-pub(super) const HAPPENED: &str = "SELECT word, count(*) FROM events WHERE at > ?1 AND customer IS NOT NULL \
+pub(super) const HAPPENED: &str = "SELECT word, count(*) FROM events INDEXED BY events_at WHERE at > ?1 AND customer IS NOT NULL \
      GROUP BY word ORDER BY word";
 
-pub(super) const HAPPENED_TO: &str = "SELECT DISTINCT e.customer, k.name FROM events AS e \
-     JOIN customers AS k ON k.id = e.customer WHERE e.at > ?1 AND e.word = ?2 ORDER BY e.customer LIMIT ?3";
+pub(super) const HAPPENED_TO: &str = "SELECT DISTINCT e.customer, k.name FROM events AS e INDEXED BY events_at \
+     CROSS JOIN customers AS k ON k.id = e.customer WHERE e.at > ?1 AND e.word = ?2 ORDER BY e.customer LIMIT ?3";
 
 /// cause, key, customer, name, detail, lasts
 #[derive(Serialize)]
