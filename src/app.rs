@@ -11,12 +11,14 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::alert::submission;
 use crate::clock::{Clock, SystemClock};
 use crate::daemon::deliver::{self, Until};
 use crate::daemon::progress::{Progress, Silent};
 use crate::daemon::reload::{self, Live, LoadError};
 use crate::daemon::schedule::{self, Scheduler};
-use crate::daemon::{Context, Snapshot, control, systemd};
+use crate::daemon::{Context, Snapshot, alert, control, operators, systemd};
+use crate::domain::customer::Language;
 use crate::metrics::Metrics;
 use crate::store::{self, Lead, RunKind};
 use crate::web;
@@ -127,10 +129,14 @@ pub async fn run(ctx: Context, stop: CancellationToken, hangup: Arc<Notify>) -> 
         Box::pin(async move { Ok(web::serve(listener, live, heartbeat, stop).await?) })
     });
     part("control socket", Box::pin(control::serve(control_path, reloader.clone(), stop.clone())));
+    tracker.spawn(operators::run(Arc::clone(&live), Arc::clone(&wake_mail), stop.clone()));
     tracker.spawn(watch_files(Arc::clone(&live), hangup, reloader, stop.clone()));
     tracker.spawn(systemd::watchdog(heartbeat, Arc::clone(&ctx.store), Arc::clone(&ctx.clock), stop.clone()));
     tracker.close();
 
+    if let Some(warning) = submission::warning(&ctx.snapshot.config.mail, Language::En) {
+        tracing::warn!("{warning}");
+    }
     let status = status(&live.context()).await;
     tracing::info!("kigen {} runs: {status}", env!("CARGO_PKG_VERSION"));
     systemd::tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
@@ -173,7 +179,10 @@ async fn status(ctx: &Context) -> String {
 /// Reads the files again; logs and tells how it went.
 fn reload_now(live: &Live, changed: &Notify) -> Result<String, String> {
     systemd::tell(&[NotifyState::Reloading, NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading)]);
-    let result = match live.reload() {
+    let read = live.reload();
+    // Without the file's text, which may hold addresses.
+    let refused = read.as_ref().err().map(ToString::to_string);
+    let result = match read {
         Ok(restart) => {
             changed.notify_one();
             let snapshot = live.context().snapshot;
@@ -195,6 +204,8 @@ fn reload_now(live: &Live, changed: &Notify) -> Result<String, String> {
         }
     };
     systemd::tell(&[NotifyState::Ready]);
+    let ctx = live.context();
+    tokio::spawn(async move { alert::of_reload(&ctx, refused.as_deref()).await });
     result
 }
 

@@ -7,10 +7,11 @@
 //! - [`clock`], [`secret`], [`metrics`]: small things everybody uses.
 //! - [`config`]: the TOML file, checked into types that cannot be wrong.
 //! - [`fleet`]: the customers file. [`connector`]: reading a customer's sites. [`store`]: the durable state.
-//!   [`notice`]: the texts. [`mail`]: messages and the ways out. None of these knows another.
+//!   [`notice`]: the texts for customers. [`alert`]: the texts for operators. [`mail`]: messages and the ways out. None of these knows another.
 //! - [`daemon`]: scan, notice pass, deliveries, schedule: the shells that fit the rooms above together.
 //! - [`web`]: health and metrics. [`app`]: the composition root. [`cli`]: the commands. [`demo`]: a simulated world.
 
+pub mod alert;
 pub mod app;
 pub mod cli;
 pub mod clock;

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::Path;
 
 /// A room, and the rooms it may use besides itself. `*` = every room but `cli` and `main`.
-const ARROWS: [(&str, &str); 17] = [
+const ARROWS: [(&str, &str); 18] = [
     ("domain", ""),
     ("clock", "domain"),
     ("secret", "domain"),
@@ -21,10 +21,11 @@ const ARROWS: [(&str, &str); 17] = [
     ("connector", "domain config clock secret metrics"),
     ("store", "domain config clock secret metrics"),
     ("notice", "domain config clock secret metrics"),
+    ("alert", "domain config"),
     ("mail", "domain config clock secret metrics"),
-    ("daemon", "domain config clock secret metrics fleet connector store notice mail"),
+    ("daemon", "domain config clock secret metrics fleet connector store notice alert mail"),
     ("web", "domain config clock secret metrics store daemon"),
-    ("app", "domain config clock secret metrics fleet connector store notice mail daemon web"),
+    ("app", "domain config clock secret metrics fleet connector store notice alert mail daemon web"),
     ("demo", "*"),
     ("cli", "*"),
     ("main", "* cli"),

@@ -11,7 +11,7 @@ use kigen::demo::mail_server::Policy;
 /// Every customer got its mail; mails with one Message-ID are the same bytes. Returns how many were repeated.
 fn check_mails(lab: &Lab, customers: usize) -> usize {
     let mut copies: BTreeMap<String, Vec<Vec<u8>>> = BTreeMap::new();
-    for mail in lab.mail.received() {
+    for mail in lab.told() {
         assert_eq!(mail.recipients.len(), 1);
         copies.entry(mail.recipients[0].clone()).or_default().push(mail.data);
     }
@@ -35,12 +35,12 @@ async fn killed_in_the_middle_of_sending_none_is_lost() {
         let mut kills = 0;
         // Each time a little later, so that the process dies at other places of its work.
         for extra in 0..12_u64 {
-            let before = lab.mail.received().len();
+            let before = lab.told().len();
             let mut child = kigen_command(&lab.config(), &["-q", "notify"]).spawn().unwrap();
             let mut ended = false;
             wait_until("a mail or the end", || {
                 ended = child.try_wait().unwrap().is_some();
-                ended || lab.mail.received().len() > before
+                ended || lab.told().len() > before
             });
             std::thread::sleep(Duration::from_millis(extra * 3));
             if child.try_wait().unwrap().is_none() {

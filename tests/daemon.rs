@@ -104,7 +104,7 @@ async fn on_schedule_it_scans_and_tells_and_stops_when_told() {
         daemon.wait_for("READY=1");
         daemon.wait_for("STATUS=");
         daemon.wait_for("WATCHDOG=1");
-        wait_until("both are told", || lab.mail.received().len() >= 2);
+        wait_until("both are told", || lab.told().len() >= 2);
         assert_eq!(lab.mailed(), ["admin@a1.example", "admin@a2.example"]);
 
         let mut second = kigen_command(&lab.config(), &["run"]).stderr(Stdio::piped()).spawn().unwrap();
@@ -116,7 +116,7 @@ async fn on_schedule_it_scans_and_tells_and_stops_when_told() {
 
         let took = daemon.stop();
         assert!(took < Duration::from_secs(10), "{took:?}");
-        assert_eq!(lab.mail.received().len(), 2, "each once");
+        assert_eq!(lab.told().len(), 2, "each once");
     });
 }
 
@@ -206,7 +206,7 @@ async fn health_and_metrics_answer() {
     let mut daemon = tokio::task::block_in_place(|| {
         let mut daemon = Daemon::start(&lab, |_| {});
         daemon.wait_for("READY=1");
-        wait_until("told", || lab.mail.received().len() == 1);
+        wait_until("told", || lab.told().len() == 1);
         daemon
     });
     let get = async |path: &str| {

@@ -6,10 +6,12 @@ use std::process::ExitCode;
 use chrono::NaiveDate;
 
 use super::{EXIT_CONFIG, Global, output};
+use crate::alert::submission;
 use crate::config::{Config, StateUrl};
 use crate::daemon::reload::{self, LoadError};
 use crate::daemon::{Snapshot, schedule};
 use crate::domain::campaign::Campaign;
+use crate::domain::customer::Language;
 use crate::domain::plan;
 use crate::store::{self, RunKind};
 use crate::{app, config, fleet};
@@ -69,6 +71,9 @@ async fn report(snapshot: &Snapshot) -> anyhow::Result<String> {
         snapshot.fleet.members.len(),
         snapshot.fleet.quarantined.len()
     )?;
+    if let Some(warning) = submission::warning(&config.mail, Language::En) {
+        writeln!(text, "warning: {warning}")?;
+    }
     writeln!(text, "\nnext runs ({zone})")?;
     for kind in RunKind::ALL {
         let cron = schedule::cron(&config.schedule, kind);

@@ -48,6 +48,8 @@ async fn status(ctx: &Context) -> anyhow::Result<Value> {
     let last = ctx.store.last_run(RunKind::Scan, false).await?;
     let outbox: Map<String, Value> =
         ctx.store.outbox_counts().await?.into_iter().map(|(state, n)| (state.to_owned(), json!(n))).collect();
+    let operators: Map<String, Value> =
+        ctx.store.operator_mail_counts().await?.into_iter().map(|(state, n)| (state, json!(n))).collect();
     let holds: Vec<Value> = ctx
         .store
         .holds()
@@ -85,6 +87,7 @@ async fn status(ctx: &Context) -> anyhow::Result<Value> {
         })),
         "next": { "scan": next(RunKind::Scan), "notices": next(RunKind::Notices), "digest": next(RunKind::Digest) },
         "outbox": outbox,
+        "operator_mails": operators,
         "holds": holds,
     }))
 }
@@ -125,6 +128,7 @@ fn table(status: &Value) -> String {
     table.add_row(["last scan", &last]);
     table.add_row(["next", &pairs(&status["next"])]);
     table.add_row(["outbox", &pairs(&status["outbox"])]);
+    table.add_row(["to operators", &pairs(&status["operator_mails"])]);
     for hold in status["holds"].as_array().into_iter().flatten() {
         let line = format!("{} (by {}, {})", text(&hold["reason"]), text(&hold["set_by"]), text(&hold["set_at"]));
         table.add_row(["HOLD", &line]);

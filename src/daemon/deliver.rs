@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::look;
 use super::mailing::{self, Subject};
 use super::progress::Progress;
-use super::{Context, reload::Live};
+use super::{Context, alert, operators, reload::Live};
 use crate::config::{MailConfig, Mode, TransportConfig};
 use crate::domain::Timestamp;
 use crate::domain::campaign::Standing;
@@ -125,6 +125,7 @@ async fn recover(ctx: &Context, all: bool) -> anyhow::Result<()> {
     let now = ctx.now();
     if all {
         ctx.store.free_claims(&ctx.owner).await?;
+        ctx.store.free_operator_mails(&ctx.owner, now).await?;
     }
     for orphan in ctx.store.take_orphans(&ctx.owner, all, now, now + LEASE).await? {
         let attempt = Attempt::whole(Outcome::Unknown, "the sending process ended before it heard the answer");
@@ -145,6 +146,7 @@ async fn record(ctx: &Context, delivery: &Delivery, attempt: &Attempt) -> anyhow
     if !kept {
         tracing::error!(delivery = %delivery.id, "its claim was lost while it was sent; the attempt is recorded");
     }
+    alert::of_attempt(ctx, delivery, attempt, &state).await;
     Ok(state)
 }
 
@@ -156,6 +158,9 @@ async fn worker(shared: &Shared, number: usize, progress: &dyn Progress) -> anyh
         let woken = shared.wake.notified();
         let ctx = shared.live.context();
         let now = ctx.now();
+        if number == 0 && tell_operators(shared, &ctx, now, &mut transport).await? {
+            continue;
+        }
         let wait = match next_step(shared, &ctx, now).await? {
             Step::Send(claimed) => {
                 if let Some(settled) = send(shared, &ctx, *claimed, &mut transport).await? {
@@ -184,6 +189,33 @@ async fn worker(shared: &Shared, number: usize, progress: &dyn Progress) -> anyh
     }
     tracing::debug!(number, "mail worker ends");
     Ok(())
+}
+
+/// Sends one mail to the operators, if one waits: at any hour, in any mode, whatever is held. Only a server that refuses
+/// our account keeps it back.
+async fn tell_operators(
+    shared: &Shared,
+    ctx: &Context,
+    now: Timestamp,
+    transport: &mut Option<Box<dyn Transport>>,
+) -> anyhow::Result<bool> {
+    if shared.blocked_until.lock().await.is_some_and(|until| now < until) {
+        return Ok(false);
+    }
+    let Some(mail) = ctx.store.claim_operator_mail(&ctx.owner, now, now + LEASE).await? else { return Ok(false) };
+    let way = match transport {
+        _ if !turn(shared, ctx).await => Err("the sender stopped before its turn".to_owned()),
+        Some(way) => Ok(way),
+        // Not an end of the worker: in a dry run nobody may have set up the way out yet.
+        None => match open(&ctx.snapshot.config.mail) {
+            Ok(way) => Ok(transport.insert(way)),
+            Err(error) => Err(format!("{error:#}")),
+        },
+    };
+    if let Some(until) = operators::send(ctx, mail, way).await? {
+        *shared.blocked_until.lock().await = Some(until);
+    }
+    Ok(true)
 }
 
 enum Step {

@@ -158,12 +158,13 @@ pub async fn check(ctx: &Context, member: &Member) -> Result<Option<CustomerStat
     let campaigns = ctx.snapshot.campaigns();
     for _ in 0..STALE_TRIES {
         let change = change(&state, &campaigns, &seen, looked.refused.clone(), LookKind::Check, looked.look.at);
-        let committed = ctx.store.commit_looks(&[change]).await?;
+        let committed = ctx.store.commit_looks(std::slice::from_ref(&change)).await?;
         match ctx.store.customer_states(id).await?.pop() {
             Some(fresh) => state = fresh,
             None => return Ok(None),
         }
         if committed != [Committed::Stale] {
+            super::alert::of_looks(ctx, std::iter::once(&change)).await;
             break;
         }
     }

@@ -3,16 +3,20 @@
 //! Each works from a [`Context`]: the files as they were when it began, the store, the connector and the clock. Nothing
 //! here reads a file or a clock by itself.
 
+pub mod alert;
 pub mod control;
 pub mod deliver;
+pub mod digest;
 pub mod look;
 pub mod mailing;
 pub mod notify;
+pub mod operators;
 pub mod progress;
 pub mod reload;
 pub mod scan;
 pub mod schedule;
 pub mod systemd;
+pub mod webhook;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -130,6 +130,7 @@ pub async fn pass(
     let finished = ctx.store.finish_run(run, outcome, report.counts(), detail.as_deref(), ctx.now()).await;
     result?;
     finished?;
+    super::alert::after_pass(ctx, &report).await;
     Ok(Passed::Ran(report))
 }
 

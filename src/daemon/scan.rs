@@ -12,6 +12,7 @@ use futures_util::FutureExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::alert::{self, Changed};
 use super::look::{self, Logon, Looked};
 use super::progress::Progress;
 use super::{Context, Snapshot};
@@ -47,6 +48,8 @@ pub struct ScanReport {
     pub sites: SiteCounts,
     /// Customers that had no affected site before and have one now.
     pub newly_affected: u64,
+    /// Customers whose pages did not look as they should.
+    pub changed: Changed,
     /// Why a guard stopped it, if one did.
     pub stopped: Option<String>,
     /// It was cancelled before its end.
@@ -109,6 +112,7 @@ pub async fn scan(
     finished?;
     ctx.metrics.scan_finished(ctx.now() - now, ctx.now(), outcome == RunOutcome::Done);
     hold_if_suspicious(ctx, &report, scan.known_before).await?;
+    alert::after_scan(ctx, request, &report).await;
     Ok(Scanned::Ran(Box::new(report)))
 }
 
@@ -252,6 +256,7 @@ impl<'a> Scan<'a> {
         if state.sites.iter().any(|o| o.site.is_some()) {
             self.known_before += 1;
         }
+        self.report.changed.note(&seen);
         self.count(&seen, each);
         pending.push(Pending { state, seen, refused, at: looked.look.at });
     }
@@ -326,6 +331,8 @@ impl<'a> Scan<'a> {
                     self.report.newly_affected += u64::from(newly_affected(change));
                 }
             }
+            let written = changes.iter().zip(&committed).filter(|(_, done)| **done != Committed::Stale);
+            alert::of_looks(self.ctx, written.map(|(change, _)| change)).await;
             let mut done = committed.iter();
             pending.retain(|_| done.next() == Some(&Committed::Stale));
             self.refresh(pending).await?;

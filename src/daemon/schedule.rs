@@ -18,13 +18,13 @@ use tokio_util::task::TaskTracker;
 use super::progress::Progress;
 use super::reload::Live;
 use super::scan::{ScanRequest, Scanned};
-use super::{Context, notify, scan};
+use super::{Context, digest, notify, scan, webhook};
 use crate::config::{Cron, ScheduleConfig};
 use crate::domain::Timestamp;
 use crate::store::{Result, RunKind};
 
 /// The kinds that this version runs, in the order in which those due at the same look are run.
-pub const KINDS: [RunKind; 2] = [RunKind::Scan, RunKind::Notices];
+pub const KINDS: [RunKind; 3] = [RunKind::Scan, RunKind::Digest, RunKind::Notices];
 
 /// How often the schedules are looked at without a tick.
 const RECONCILE: Duration = Duration::from_secs(30);
@@ -191,14 +191,47 @@ async fn run(ctx: &Context, kind: RunKind, at: Timestamp, stop: &CancellationTok
     let result = match kind {
         RunKind::Scan => {
             let request = ScanRequest { due_at: Some(at), ..ScanRequest::default() };
-            scan::scan(ctx, &request, stop, progress, |_| {}).await.map(scanned)
+            let scanned = scan::scan(ctx, &request, stop, progress, |_| {}).await;
+            if let Ok(Scanned::Ran(report)) = &scanned
+                && !report.interrupted
+                && report.stopped.is_none()
+            {
+                heartbeat(ctx);
+            }
+            scanned.map(self::scanned)
         }
-        RunKind::Notices => notify::pass(ctx, Some(at), stop, progress).await.map(passed),
-        RunKind::Digest | RunKind::Bounces => Ok("not in this version".to_owned()),
+        RunKind::Notices => {
+            let passed = notify::pass(ctx, Some(at), stop, progress).await;
+            if let Ok(notify::Passed::Ran(report)) = &passed
+                && !report.interrupted
+            {
+                heartbeat(ctx);
+            }
+            passed.map(self::passed)
+        }
+        RunKind::Digest => digest::digest(ctx, Some(at)).await.map(digested),
+        RunKind::Bounces => Ok("not in this version".to_owned()),
     };
     match result {
         Ok(text) => tracing::info!(kind = kind.as_str(), "run due at {at}: {text}"),
         Err(error) => tracing::error!(kind = kind.as_str(), "run due at {at} failed: {error:#}"),
+    }
+}
+
+/// Tells the dead man's switch outside that a run went well.
+fn heartbeat(ctx: &Context) {
+    if let Some(url) = ctx.snapshot.config.alerts.heartbeat.clone() {
+        // Apart: neither the next run nor a stop waits for it.
+        tokio::spawn(async move { webhook::heartbeat(&url).await });
+    }
+}
+
+fn digested(digested: digest::Digested) -> String {
+    match digested {
+        digest::Digested::Queued => "queued for the operators".to_owned(),
+        digest::Digested::Nothing(why) => format!("no digest: {why}"),
+        digest::Digested::AlreadyDone => "done already".to_owned(),
+        digest::Digested::Running(run) => format!("another one is being made since {} ({})", run.started_at, run.owner),
     }
 }
 

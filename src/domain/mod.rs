@@ -3,6 +3,7 @@
 //! Pure functions of data and a given `now`. No IO, no async, no clock, no SQL, no serde formats; every decision carries
 //! its reason as data. Everything else in this crate is a shell around this room and may use it; it uses none of them.
 
+pub mod alert;
 pub mod calendar;
 pub mod campaign;
 pub mod case;

@@ -7,6 +7,7 @@
 //! No future of this room may be dropped half-way (no `timeout`, no `select!` around it): a transaction would be left to
 //! chance. Stopping happens between calls.
 
+mod alerts;
 mod listing;
 mod records;
 pub mod sqlite;
@@ -22,6 +23,7 @@ use crate::domain::case::Case;
 use crate::domain::delivery::{Attempt, DeliveryId, DeliveryKey, DeliveryState, Recipient};
 use crate::domain::site::CustomerId;
 
+pub use alerts::*;
 pub use records::*;
 
 /// Why the store did not do what was asked.
@@ -80,7 +82,7 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// The durable state.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: Operators + Send + Sync {
     // --- the fleet and what is known of it -------------------------------------------------------------------------
 
     /// Takes note of the customers file: new and renamed customers; those not in `entries` are marked as gone (their

@@ -16,13 +16,16 @@ use kigen::daemon::progress::Silent;
 use kigen::daemon::reload::{self, Live};
 use kigen::daemon::scan::{ScanReport, ScanRequest, Scanned, scan};
 use kigen::demo::admin_tool::{AdminTool, SharedWorld, World, WorldCustomer, WorldSite};
-use kigen::demo::mail_server::MailServer;
+use kigen::demo::mail_server::{MailServer, Received};
 use kigen::domain::observation::Observation;
 use kigen::domain::site::{AuthMethod, ServerType};
 use kigen::store::Lead;
 use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+/// The operators' address in the laboratory.
+pub const OPS: &str = "ops@vendor.example";
 
 pub struct Lab {
     pub dir: TempDir,
@@ -43,6 +46,7 @@ pub struct Settings {
     pub safety: String,
     pub smtp: String,
     pub mail: String,
+    pub alerts: String,
 }
 
 impl Default for Settings {
@@ -60,6 +64,7 @@ impl Default for Settings {
             safety: String::new(),
             smtp: "rate = \"100000/s\"\nconnections = 1\ntimeout = \"10s\"".to_owned(),
             mail: String::new(),
+            alerts: String::new(),
         }
     }
 }
@@ -173,7 +178,8 @@ auth = "none"
 [safety]
 {safety}
 [alerts]
-to = ["ops@vendor.example"]
+to = ["{OPS}"]
+{alerts}
 [web]
 listen = "127.0.0.1:0"
 "#,
@@ -187,6 +193,7 @@ listen = "127.0.0.1:0"
             port = self.mail.port(),
             smtp = s.smtp,
             safety = s.safety,
+            alerts = s.alerts,
         )
     }
 
@@ -212,9 +219,19 @@ listen = "127.0.0.1:0"
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// The recipients of the mails so far, sorted.
+    /// The mails to customers so far.
+    pub fn told(&self) -> Vec<Received> {
+        self.mail.received().into_iter().filter(|m| m.recipients != [OPS]).collect()
+    }
+
+    /// The mails to the operators so far.
+    pub fn alerted(&self) -> Vec<Received> {
+        self.mail.received().into_iter().filter(|m| m.recipients == [OPS]).collect()
+    }
+
+    /// The recipients of the mails to customers so far, sorted.
     pub fn mailed(&self) -> Vec<String> {
-        let mut all: Vec<String> = self.mail.received().iter().flat_map(|m| m.recipients.clone()).collect();
+        let mut all: Vec<String> = self.told().iter().flat_map(|m| m.recipients.clone()).collect();
         all.sort();
         all
     }

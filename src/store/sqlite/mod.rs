@@ -4,8 +4,9 @@
 //! one consistent picture; statements work on sets, so that their number does not grow with the fleet; all SQL is static.
 //!
 //! A file a concern: `looks` (what was seen), `cases`, `outbox` and `attempts` (notices and their delivery), `desk` (what a person does
-//! with them), `runs`, `reading`; `file` opens and copies, `rows` turns rows into domain types.
+//! with them), `runs`, `reading`, `alerts`; `file` opens and copies, `rows` turns rows into domain types.
 
+mod alerts;
 mod attempts;
 mod cases;
 mod desk;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sqlx::{AssertSqlSafe, Row};
 
-use super::{Sqlite, attempts, cases, desk, events, looks, outbox, reading, runs};
+use super::{Sqlite, alerts, attempts, cases, desk, events, looks, outbox, reading, runs};
 
 /// A statement, and the walks it may do with the reason.
 type Case = (&'static str, &'static str, &'static [&'static str]);
@@ -99,6 +99,28 @@ const STATEMENTS: &[Case] = &[
     ("a customer's observations", reading::OBSERVATIONS, SEARCHES),
     ("a customer's events", reading::EVENTS, SEARCHES),
     ("a customer's attempts", reading::ATTEMPTS, SEARCHES),
+    ("alerts are raised", alerts::RAISE, SEARCHES),
+    ("alerts are over", alerts::OVER, SEARCHES),
+    ("what is not told, by its index", alerts::UNTOLD_ALERTS, &["SCAN a USING INDEX alerts_untold"]),
+    ("alerts of a cause", alerts::ALERTS_OF, SEARCHES),
+    ("they are told", alerts::TELL, SEARCHES),
+    ("a mail to the operators is queued", alerts::QUEUE_OPERATOR_MAIL, SEARCHES),
+    ("whether one waits", alerts::OPERATOR_MAIL_WAITS, SEARCHES),
+    ("a sender's lease runs out", alerts::LAPSE_OPERATOR_MAILS, SEARCHES),
+    ("what a dead process was sending", alerts::FREE_OPERATOR_MAILS, SEARCHES),
+    ("a mail to the operators is claimed", alerts::CLAIM_OPERATOR_MAIL, SEARCHES),
+    ("its attempt ends", alerts::RECORD_OPERATOR_MAIL, SEARCHES),
+    ("mails to the operators, newest first, up to a limit", alerts::OPERATOR_MAILS, &["SCAN operator_mails"]),
+    (
+        "their counts by state",
+        alerts::OPERATOR_MAIL_COUNTS,
+        &["SCAN operator_mails USING COVERING INDEX operator_mails_state"],
+    ),
+    ("whom nobody has told, from the open cases", alerts::UNTOLD_CUSTOMERS, &["SCAN c USING"]),
+    ("the day's numbers are noted", alerts::NOTE_DAY, SEARCHES),
+    ("the newest days, up to a limit", alerts::DAYS, &["SCAN days", "SCAN (subquery"]),
+    ("what happened since, by its index", alerts::HAPPENED, SEARCHES),
+    ("to whom, by its index", alerts::HAPPENED_TO, SEARCHES),
 ];
 
 /// Walks that cost nothing: bound lists, values, and the holds (three rows at most).
@@ -130,7 +152,7 @@ async fn plan(store: &Sqlite, sql: &str) -> Vec<String> {
 async fn the_statements_are_all_in_the_table() {
     // Reads the sources beside this file: a new constant must be added above.
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/sqlite");
-    let names = ["attempts", "cases", "desk", "events", "looks", "outbox", "reading", "runs"];
+    let names = ["alerts", "attempts", "cases", "desk", "events", "looks", "outbox", "reading", "runs"];
     let declared: usize = names
         .iter()
         .map(|name| std::fs::read_to_string(sources.join(format!("{name}.rs"))).unwrap())

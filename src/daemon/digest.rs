@@ -1,0 +1,223 @@
+//! The operators' digest, each business morning: gathers the facts, has them rendered, queues the mail.
+//!
+//! Invariant: at most one digest a civil day, whatever happens in between: its key is the day.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use chrono::NaiveDate;
+
+use super::scan::RUN_LEASE;
+use super::{Context, Snapshot, operators};
+use crate::alert::{self as texts, Call, DigestFacts, Grouped, Hold, LastScan, ToSwitch, submission};
+use crate::domain::Timestamp;
+use crate::domain::campaign::Standing;
+use crate::domain::case::Case;
+use crate::domain::plan::{self, NoticeKind};
+use crate::store::{Begun, OperatorMailKind, Run, RunCounts, RunKind, RunOutcome, SiteCounts, SiteRow};
+
+/// Days of the chart.
+const DAYS: u32 = 14;
+
+/// Customers named at one line.
+const NAMED: usize = 10;
+
+/// What became of the wish for a digest.
+pub enum Digested {
+    /// It is in the queue.
+    Queued,
+    /// No business day, or nobody to mail to.
+    Nothing(String),
+    /// This schedule time, or this day, had one already.
+    AlreadyDone,
+    /// Another one is being made.
+    Running(Box<Run>),
+}
+
+/// Makes the digest for the schedule's time `due_at`.
+///
+/// # Errors
+/// When the store fails; the next look at the schedule is the retry.
+pub async fn digest(ctx: &Context, due_at: Option<Timestamp>) -> anyhow::Result<Digested> {
+    let now = ctx.now();
+    let run = match ctx.store.begin_run(RunKind::Digest, due_at, &ctx.owner, now, now + RUN_LEASE).await? {
+        Begun::Started(run) => run,
+        Begun::AlreadyDone => return Ok(Digested::AlreadyDone),
+        Begun::Running(run) => return Ok(Digested::Running(run)),
+    };
+    let result = queue(ctx, now).await;
+    let (outcome, detail) = match &result {
+        Err(error) => (RunOutcome::Failed, Some(format!("{error:#}"))),
+        Ok(Digested::Nothing(why)) => (RunOutcome::Done, Some(why.clone())),
+        Ok(_) => (RunOutcome::Done, None),
+    };
+    ctx.store.finish_run(run, outcome, RunCounts::default(), detail.as_deref(), ctx.now()).await?;
+    result
+}
+
+const LAST: &str = "digest.last";
+
+async fn queue(ctx: &Context, now: Timestamp) -> anyhow::Result<Digested> {
+    let config = &ctx.snapshot.config;
+    let today = config.calendar.day(now);
+    if let Some(off) = config.calendar.day_off(today) {
+        return Ok(Digested::Nothing(format!("no business day: {off}")));
+    }
+    let facts = facts(ctx, now).await?;
+    let texts = texts::digest(&facts, config.alerts.language)?;
+    let key = format!("digest/{today}");
+    let Some(mail) = operators::compose(ctx, OperatorMailKind::Digest, &key, &texts, now)? else {
+        return Ok(Digested::Nothing("nobody to mail it to (alerts.to is empty)".to_owned()));
+    };
+    if !ctx.store.queue_operator_mail(&mail, now).await? {
+        return Ok(Digested::AlreadyDone);
+    }
+    ctx.store.set_memo(LAST, &now.timestamp_millis().to_string()).await?;
+    Ok(Digested::Queued)
+}
+
+/// Everything the digest says, from the state as it is.
+///
+/// # Errors
+/// When the store fails.
+pub async fn facts(ctx: &Context, now: Timestamp) -> anyhow::Result<DigestFacts> {
+    let (store, snapshot) = (&ctx.store, &ctx.snapshot);
+    let config = &snapshot.config;
+    let today = config.calendar.day(now);
+    let since = store.memo(LAST).await?.and_then(|text| Timestamp::from_timestamp_millis(text.parse().ok()?));
+    let since = since.filter(|at| *at < now);
+    let cases = store.open_cases().await.context("cannot read the open cases")?;
+    let happened = store.happened_since(since.unwrap_or(Timestamp::UNIX_EPOCH), NAMED as u32).await?;
+    let days = store.days(DAYS).await?;
+    Ok(DigestFacts {
+        now,
+        today,
+        zone: config.calendar.zone,
+        mode: config.mode.as_str(),
+        since,
+        campaigns: campaigns(snapshot, today),
+        days: days.iter().map(|day| (day.day, day.sites.affected)).collect(),
+        sites: words(&store.site_counts().await?),
+        happened: happened
+            .into_iter()
+            .filter(|h| SAID.contains(&h.word.as_str()))
+            .map(|h| (h.word, h.count, h.customers))
+            .collect(),
+        to_switch: to_switch(snapshot, &cases),
+        calls: calls(ctx).await?,
+        planned: planned(snapshot, &cases, today),
+        unreadable: unreadable(store.sites(&["unreadable".to_owned()]).await?),
+        last_scan: store.last_run(RunKind::Scan, false).await?.map(last_scan),
+        outbox: store.outbox_counts().await?,
+        holds: store
+            .holds()
+            .await?
+            .into_iter()
+            .map(|h| Hold { reason: h.reason, by: h.set_by, at: h.set_at })
+            .collect(),
+        bad_rows: snapshot.fleet.quarantined.len() as u64,
+        warning: submission::warning(&config.mail, config.alerts.language),
+    })
+}
+
+/// The events worth a line.
+const SAID: [&str; 6] = ["opened", "reopened", "resolved", "sent", "failed", "unknown"];
+
+/// The nearest deadline that is ahead first; of those that are past, the latest.
+fn campaigns(snapshot: &Snapshot, today: NaiveDate) -> Vec<(String, NaiveDate)> {
+    let mut all: Vec<_> = snapshot.campaigns().into_iter().map(|c| (c.id.0, c.deadline)).collect();
+    all.sort_by_key(|(_, on)| (*on < today, (*on - today).num_days().abs()));
+    all
+}
+
+fn words(sites: &SiteCounts) -> Vec<(&'static str, u64)> {
+    vec![
+        ("affected", sites.affected),
+        ("switched", sites.switched),
+        ("consent_missing", sites.consent_missing),
+        ("not_exchange_online", sites.not_exchange_online),
+        ("unreadable", sites.unreadable),
+    ]
+}
+
+fn to_switch(snapshot: &Snapshot, cases: &[Case]) -> Vec<ToSwitch> {
+    let campaigns = snapshot.campaigns();
+    let mut all: Vec<ToSwitch> = cases
+        .iter()
+        .filter(|case| case.any(Standing::Affected))
+        .filter_map(|case| {
+            let customer = snapshot.customers.get(&case.customer)?;
+            let campaign = campaigns.iter().find(|c| c.id == case.campaign)?;
+            Some(ToSwitch {
+                id: customer.id.to_string(),
+                name: customer.name.clone(),
+                sites: case.standing(Standing::Affected).count() as u64,
+                deadline: campaign.deadline_of(customer),
+                told: case.told_this_round().map(|t| t.day).max(),
+            })
+        })
+        .collect();
+    all.sort_by(|a, b| (a.deadline, a.told, &a.id).cmp(&(b.deadline, b.told, &b.id)));
+    all
+}
+
+/// Whom no mail has reached and none is about to: what waits in the queue is not called for yet.
+async fn calls(ctx: &Context) -> anyhow::Result<Vec<Call>> {
+    let snapshot = &ctx.snapshot;
+    let rows = ctx.store.untold_customers().await?;
+    let call = |untold: crate::store::Untold| {
+        let why = match (snapshot.customers.get(&untold.customer), untold.delivery.as_deref()) {
+            (None, _) => "bad_row",
+            (Some(customer), _) if !customer.notify => "notify_no",
+            (_, Some("failed")) => "failed",
+            (_, Some("unknown")) => "unknown",
+            // A notice is on its way, waits for a person, or comes with the next pass.
+            _ => return None,
+        };
+        let customer = snapshot.customers.get(&untold.customer);
+        Some(Call {
+            id: untold.customer.to_string(),
+            name: customer.map_or_else(|| untold.customer.to_string(), |c| c.name.clone()),
+            phone: customer.and_then(|c| c.phone.clone()),
+            why,
+        })
+    };
+    Ok(rows.into_iter().filter_map(call).collect())
+}
+
+fn planned(snapshot: &Snapshot, cases: &[Case], today: NaiveDate) -> Vec<(&'static str, u64)> {
+    let calendar = &snapshot.config.calendar;
+    let plan = plan::plan(cases, &snapshot.customers, &snapshot.campaigns(), calendar, snapshot.policy(), today);
+    NoticeKind::ALL
+        .into_iter()
+        .map(|kind| (kind.as_str(), plan.planned.iter().filter(|p| p.due.kind == kind).count() as u64))
+        .filter(|(_, n)| *n > 0)
+        .collect()
+}
+
+fn unreadable(rows: Vec<SiteRow>) -> Vec<Grouped> {
+    let mut groups: BTreeMap<&'static str, Grouped> = BTreeMap::new();
+    for row in rows {
+        let Some(reason) = row.seen.verdict.reason() else { continue };
+        let reason = reason.as_str();
+        let group = groups.entry(reason).or_insert_with(|| Grouped { reason, count: 0, customers: Vec::new() });
+        group.count += 1;
+        let customer = (row.seen.customer.to_string(), row.customer_name);
+        if group.customers.len() < NAMED && group.customers.last() != Some(&customer) {
+            group.customers.push(customer);
+        }
+    }
+    let mut all: Vec<Grouped> = groups.into_values().collect();
+    all.sort_by_key(|g| std::cmp::Reverse(g.count));
+    all
+}
+
+fn last_scan(run: Run) -> LastScan {
+    LastScan {
+        at: run.started_at,
+        outcome: run.outcome.map(RunOutcome::as_str),
+        sites: run.counts.sites,
+        unreadable: run.counts.unreadable,
+        detail: run.detail,
+    }
+}
