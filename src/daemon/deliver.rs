@@ -93,6 +93,7 @@ pub async fn deliver(
         TransportConfig::Smtp(smtp) => {
             (smtp.connections, Some(Pace::new(smtp.rate, ctx.store.last_attempt_at().await?)))
         }
+        TransportConfig::Graph(graph) => (1, Some(Pace::new(graph.rate, ctx.store.last_attempt_at().await?))),
         TransportConfig::Maildir(_) => (1, None),
     };
     let shared = Arc::new(Shared {

@@ -120,7 +120,7 @@ fn needs_restart(before: &Config, after: &Config) -> Vec<&'static str> {
         keys.push("web.listen");
     }
     if format!("{:?}", before.mail.transport) != format!("{:?}", after.mail.transport) {
-        keys.push("mail.transport, mail.smtp, mail.maildir");
+        keys.push("mail.transport, mail.smtp, mail.graph, mail.maildir");
     }
     keys
 }
