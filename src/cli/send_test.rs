@@ -12,6 +12,7 @@ use crate::daemon::reload::LoadError;
 use crate::domain::customer::Address;
 use crate::domain::delivery::Outcome;
 use crate::mail::message::{self, Parts};
+use crate::mail::dkim::Signer;
 use crate::mail::{self, Outgoing};
 
 #[derive(Debug, Args)]
@@ -44,10 +45,14 @@ pub(super) async fn run(global: &Global, args: &SendTestArgs) -> anyhow::Result<
         thread: Vec::new(),
         list_id: None,
     };
+    let mut message = message::build(&parts)?;
+    if let Some(dkim) = &config.mail.dkim {
+        message = Signer::load(dkim)?.sign(&message, now)?;
+    }
     let outgoing = Outgoing {
         envelope_from: config.mail.envelope_from.clone(),
         recipients: vec![to],
-        message: message::build(&parts)?,
+        message,
     };
     let mut transport = mail::transport(&config.mail)?;
     let attempt = transport.send(&outgoing).await;

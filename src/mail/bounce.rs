@@ -76,6 +76,15 @@ pub fn read(mail: &[u8]) -> Report {
     }
 }
 
+/// The Date of a message of ours, as UNIX seconds.
+#[must_use]
+pub fn date_of(message: &[u8]) -> Option<i64> {
+    let header = message.windows(4).position(|w| w == b"\r\n\r\n").map_or(message, |end| &message[..end + 2]);
+    let text = std::str::from_utf8(header).ok()?;
+    let date = text.lines().find_map(|line| line.strip_prefix("Date:"))?;
+    mail_parser::DateTime::parse_rfc822(date.trim()).map(|date| date.to_timestamp())
+}
+
 fn too_deep(mail: &[u8]) -> bool {
     let count = |word: &[u8]| mail.windows(word.len()).filter(|w| w.eq_ignore_ascii_case(word)).count();
     count(b"message/") > NESTED_MAX || count(b"multipart/") > NESTED_MAX
