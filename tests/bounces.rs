@@ -297,7 +297,11 @@ async fn what_is_forged_unmatched_or_unclear_changes_nothing() {
     let to_support = "support@vendor.example";
     let all = [
         ("another recipient", report(mail, good, "someone@else.example", UNKNOWN), "unsure"),
-        ("a stranger with the identifier alone", report(&stranger, to_support, "admin@a1.example", UNKNOWN), "unmatched"),
+        (
+            "a stranger with the identifier alone",
+            report(&stranger, to_support, "admin@a1.example", UNKNOWN),
+            "unmatched",
+        ),
         ("a forged mark", report(&stranger, &forged_mac, "admin@a1.example", UNKNOWN), "unmatched"),
         ("another customer's address", report(mail, good, "admin@b1.example", UNKNOWN), "unsure"),
         ("a full mailbox", report(mail, good, "admin@a1.example", "552 5.2.2 over quota"), "soft"),

@@ -114,8 +114,9 @@ fn verify(whole: &[u8], check: impl Fn(&[u8], &[u8]) -> bool) -> bool {
 fn an_rsa_signature_verifies_from_either_form_of_the_key() {
     let key = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
     let public = key.public_key().as_ref().to_vec();
-    let check =
-        |data: &[u8], sig: &[u8]| UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &public).verify(data, sig).is_ok();
+    let check = |data: &[u8], sig: &[u8]| {
+        UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &public).verify(data, sig).is_ok()
+    };
     let der = pkcs8(&key);
     let mail = mail();
     for pem in [pem("PRIVATE KEY", &der), pem("RSA PRIVATE KEY", pkcs1(&der))] {

@@ -11,8 +11,8 @@ use crate::config;
 use crate::daemon::reload::LoadError;
 use crate::domain::customer::Address;
 use crate::domain::delivery::Outcome;
-use crate::mail::message::{self, Parts};
 use crate::mail::dkim::Signer;
+use crate::mail::message::{self, Parts};
 use crate::mail::{self, Outgoing};
 
 #[derive(Debug, Args)]
@@ -49,11 +49,7 @@ pub(super) async fn run(global: &Global, args: &SendTestArgs) -> anyhow::Result<
     if let Some(dkim) = &config.mail.dkim {
         message = Signer::load(dkim)?.sign(&message, now)?;
     }
-    let outgoing = Outgoing {
-        envelope_from: config.mail.envelope_from.clone(),
-        recipients: vec![to],
-        message,
-    };
+    let outgoing = Outgoing { envelope_from: config.mail.envelope_from.clone(), recipients: vec![to], message };
     let mut transport = mail::transport(&config.mail)?;
     let attempt = transport.send(&outgoing).await;
     transport.close().await;

@@ -166,7 +166,12 @@ fn in_file(snapshot: &Snapshot, contact: &DeadContact) -> bool {
 ///
 /// # Errors
 /// When the store fails.
-pub async fn told_again(ctx: &Context, dead: &Dead, cases: &[Case], planned: &[Planned]) -> anyhow::Result<Vec<Planned>> {
+pub async fn told_again(
+    ctx: &Context,
+    dead: &Dead,
+    cases: &[Case],
+    planned: &[Planned],
+) -> anyhow::Result<Vec<Planned>> {
     let mut again: Vec<Planned> = Vec::new();
     for case in cases {
         let Some(customer) = ctx.snapshot.customers.get(&case.customer) else { continue };
@@ -452,6 +457,8 @@ fn log(ours: &[Claimed], finding: &BounceFinding, class: Class) {
     match class {
         Class::Dead | Class::OwnFault => tracing::error!(%delivery, customer, "{text}"),
         Class::Complaint | Class::Filtered | Class::Unsure => tracing::warn!(%delivery, customer, "{text}"),
-        Class::Soft | Class::Delay | Class::AutoReply | Class::Unrelated => tracing::info!(%delivery, customer, "{text}"),
+        Class::Soft | Class::Delay | Class::AutoReply | Class::Unrelated => {
+            tracing::info!(%delivery, customer, "{text}")
+        }
     }
 }

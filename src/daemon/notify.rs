@@ -255,13 +255,7 @@ impl Pass<'_> {
             case.state = CaseState::Resolved { at };
             events.push(CaseEvent::Resolved { silently: false });
         }
-        let delivery = NewDelivery {
-            priority: priority(&due, facts.day),
-            facts,
-            held,
-            recipients,
-            message,
-        };
+        let delivery = NewDelivery { priority: priority(&due, facts.day), facts, held, recipients, message };
         let change = PassChange {
             customer: case.customer.clone(),
             version: state.version,

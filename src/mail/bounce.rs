@@ -103,7 +103,8 @@ struct Sorted {
 fn read_message(message: &Message<'_>) -> Report {
     let mut report = Report::bare(Class::Unrelated);
     let parts = sort(message, &mut report);
-    for name in ["To", "Delivered-To", "X-Original-To", "Envelope-To", "X-Envelope-To", "X-Delivered-To", "Apparently-To"]
+    for name in
+        ["To", "Delivered-To", "X-Original-To", "Envelope-To", "X-Envelope-To", "X-Delivered-To", "Apparently-To"]
     {
         for value in message.header_values(name) {
             report.came_to.extend(addresses(&header_text(value)));
@@ -141,9 +142,9 @@ fn sort(message: &Message<'_>, report: &mut Report) -> Sorted {
     let mut sorted = Sorted::default();
     let mut html = String::new();
     for part in &message.parts {
-        let kind = part.content_type().map(|t| {
-            (t.ctype().to_ascii_lowercase(), t.subtype().unwrap_or_default().to_ascii_lowercase())
-        });
+        let kind = part
+            .content_type()
+            .map(|t| (t.ctype().to_ascii_lowercase(), t.subtype().unwrap_or_default().to_ascii_lowercase()));
         let (main, sub) = kind.as_ref().map_or(("text", "plain"), |(main, sub)| (main.as_str(), sub.as_str()));
         match &part.body {
             PartType::Message(inner) => {
@@ -384,7 +385,8 @@ fn from_text(message: &Message<'_>, told: &str) -> Vec<Returned> {
 
 /// RFC 5965: whom the complaint is about.
 fn complained(feedback: &str, returned: &[String]) -> Vec<Returned> {
-    let of_field = |line: &str| line.split_once(':').filter(|(n, _)| n.eq_ignore_ascii_case("original-rcpt-to")).is_some();
+    let of_field =
+        |line: &str| line.split_once(':').filter(|(n, _)| n.eq_ignore_ascii_case("original-rcpt-to")).is_some();
     let mut named: Vec<String> = feedback.lines().filter(|line| of_field(line)).flat_map(addresses).collect();
     if named.is_empty() {
         let to = |line: &&str| line.len() > 3 && line.is_char_boundary(3) && line[..3].eq_ignore_ascii_case("to:");
@@ -392,7 +394,8 @@ fn complained(feedback: &str, returned: &[String]) -> Vec<Returned> {
     }
     named.truncate(RECIPIENTS_MAX);
     let said = "the recipient reported the mail as spam";
-    let one = |address| Returned { address, original: None, class: Class::Complaint, status: None, said: said.to_owned() };
+    let one =
+        |address| Returned { address, original: None, class: Class::Complaint, status: None, said: said.to_owned() };
     named.into_iter().map(one).collect()
 }
 

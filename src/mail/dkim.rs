@@ -108,13 +108,13 @@ impl Signer {
     fn prove(&self) -> Result<(), DkimError> {
         let proof = b"kigen proves its key";
         let signature = self.signature(proof)?;
-        let verified = match &self.key {
-            Key::Rsa(key) => {
-                UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key.public_key().as_ref()).verify(proof, &signature)
-            }
-            Key::Ed25519(key) => UnparsedPublicKey::new(&ED25519, key.public_key().as_ref())
-                .verify(&Sha256::digest(proof), &signature),
-        };
+        let verified =
+            match &self.key {
+                Key::Rsa(key) => UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key.public_key().as_ref())
+                    .verify(proof, &signature),
+                Key::Ed25519(key) => UnparsedPublicKey::new(&ED25519, key.public_key().as_ref())
+                    .verify(&Sha256::digest(proof), &signature),
+            };
         verified.map_err(|_| DkimError::SelfCheck)
     }
 

@@ -57,11 +57,12 @@ impl Graph {
     /// [`MailError`]
     pub fn new(config: &GraphConfig) -> Result<Self, MailError> {
         let mut endpoint = config.url.clone();
-        endpoint
-            .path_segments_mut()
-            .map_err(|()| MailError::GraphUrl)?
-            .pop_if_empty()
-            .extend(["v1.0", "users", config.user.as_str(), "sendMail"]);
+        endpoint.path_segments_mut().map_err(|()| MailError::GraphUrl)?.pop_if_empty().extend([
+            "v1.0",
+            "users",
+            config.user.as_str(),
+            "sendMail",
+        ]);
         let secret = config.client_secret.read().map_err(MailError::GraphSecret)?;
         let tokens = Tokens::new(
             config.token_url.clone(),

@@ -120,8 +120,13 @@ fn bounces(s: &mut Section<'_, '_>, base: &Path, envelope_from: &Address) -> Opt
     }
     let local = envelope_from.as_str().split('@').next().unwrap_or_default();
     if s.is_there() && verp && (local.len() > MARKED_NAME_MAX || local.contains('+')) {
-        let message = format!("cannot mark `mail.envelope_from`: its name must have no + and at most {MARKED_NAME_MAX} letters");
-        s.problem("verp", message, "set mail.envelope_from to a short address such as bounces@example.jp, or verp = false");
+        let message =
+            format!("cannot mark `mail.envelope_from`: its name must have no + and at most {MARKED_NAME_MAX} letters");
+        s.problem(
+            "verp",
+            message,
+            "set mail.envelope_from to a short address such as bounces@example.jp, or verp = false",
+        );
     }
     Some(BouncesConfig { maildir: maildir?, verp })
 }

@@ -135,12 +135,24 @@ mod tests {
             ("550 5.1.1 <taro@example.jp>: Recipient address rejected: User unknown", "5.1.1", Dead),
             ("550 5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient not found by SMTP address lookup", "5.1.10", Dead),
             ("550 5.4.1 Recipient address rejected: Access denied. [host]", "5.4.1", Dead),
-            ("Host or domain name not found. Name service error for name=gone.example type=AAAA: Host not found", "5.4.4", Dead),
+            (
+                "Host or domain name not found. Name service error for name=gone.example type=AAAA: Host not found",
+                "5.4.4",
+                Dead,
+            ),
             ("550-5.1.1 The email account that you tried to reach does not exist. NoSuchUser", "5.1.1", Dead),
             ("", "5.1.1", Dead),
-            ("554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using zen.spamhaus.org", "5.1.0", OwnFault),
+            (
+                "554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using zen.spamhaus.org",
+                "5.1.0",
+                OwnFault,
+            ),
             ("550-5.7.26 Unauthenticated email is not accepted due to domain's DMARC policy", "5.7.26", OwnFault),
-            ("550 5.7.515 Access denied, sending domain EXAMPLE.JP does not meet the required authentication level", "5.7.515", OwnFault),
+            (
+                "550 5.7.515 Access denied, sending domain EXAMPLE.JP does not meet the required authentication level",
+                "5.7.515",
+                OwnFault,
+            ),
             ("550 5.7.708 Service unavailable. Access denied, traffic not accepted from this IP", "5.7.708", OwnFault),
             ("552-5.2.2 The email account that you tried to reach is over quota", "5.2.2", Soft),
             ("Unknown address error 550-'5.2.2 Mailbox Full'", "5.0.0", Soft),
@@ -164,7 +176,8 @@ mod tests {
     #[test]
     fn docomo_means_by_the_stage() {
         let said = "550 Unknown user taro@docomo.ne.jp";
-        let rows = [("(in reply to RCPT TO command)", Dead), ("(in reply to end of DATA command)", Filtered), ("", Unsure)];
+        let rows =
+            [("(in reply to RCPT TO command)", Dead), ("(in reply to end of DATA command)", Filtered), ("", Unsure)];
         for (around, expected) in rows {
             assert_eq!(judge("taro@docomo.ne.jp", Some("5.0.0"), said, around), expected, "{around}");
         }

@@ -34,9 +34,9 @@ use crate::domain::delivery::{Attempt, DeliveryId, DeliveryKey, DeliveryState, R
 use crate::domain::site::CustomerId;
 
 use super::{
-    Acted, AttemptRow, Begun, BounceFinding, By, Claimed, Committed, CustomerState, DeadContact, Delivery, Entry, HistoryEntry, Hold, Lead,
-    LookChange, Message, OutboxAction, OutboxFilter, PassChange, Result, Run, RunCounts, RunId, RunKind, RunOutcome,
-    SiteCounts, SiteRow, Store, StoreError,
+    Acted, AttemptRow, Begun, BounceFinding, By, Claimed, Committed, CustomerState, DeadContact, Delivery, Entry,
+    HistoryEntry, Hold, Lead, LookChange, Message, OutboxAction, OutboxFilter, PassChange, Result, Run, RunCounts,
+    RunId, RunKind, RunOutcome, SiteCounts, SiteRow, Store, StoreError,
 };
 use lock::{Lock, Locked};
 
