@@ -1,4 +1,5 @@
 //! What comes back: the reader on real-shaped reports, and the whole way from a report to `fallback_email`.
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod common;
 

@@ -23,11 +23,13 @@ use tokio::net::TcpListener;
 const MESSAGE: &[u8] =
     b"From: support@example.jp\r\nTo: taro@example.com\r\nMessage-ID: <a@example.jp>\r\n\r\nHello\r\n";
 
+/// Path, Authorization, Content-Type and body of one mail.
+type Seen = (String, String, String, Vec<u8>);
+
 #[derive(Default)]
 struct Server {
     answers: Mutex<VecDeque<(u16, Option<&'static str>, &'static str)>>,
-    /// Path, Authorization, Content-Type and body of each mail.
-    mails: Mutex<Vec<(String, String, String, Vec<u8>)>>,
+    mails: Mutex<Vec<Seen>>,
     tokens: Mutex<u32>,
 }
 

@@ -271,7 +271,6 @@ pub struct Support {
 
 /// `mail.transport` with its section.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "there is one in the process")]
 pub enum TransportConfig {
     /// `[mail.smtp]`
     Smtp(SmtpConfig),

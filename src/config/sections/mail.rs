@@ -33,11 +33,11 @@ pub(in crate::config) fn mail(s: &mut Section<'_, '_>, base: &Path) -> Option<Ma
         let maildir = s.section("maildir", |s| maildir(s, base, chosen == Some(Transport::Maildir)));
         let graph = s.section("graph", |s| graph(s, base, from.as_ref(), chosen == Some(Transport::Graph)));
         let dkim = s.section("dkim", |s| dkim(s, base, from.as_ref()));
+        let envelope_from = envelope_from.or_else(|| from.as_ref().map(|from| from.address.clone()));
+        let bounces = s.section("bounces", |s| bounces(s, base, envelope_from.as_ref()));
         let from = from?;
-        let envelope_from = envelope_from.unwrap_or_else(|| from.address.clone());
-        let bounces = s.section("bounces", |s| bounces(s, base, &envelope_from));
         Some(MailConfig {
-            envelope_from,
+            envelope_from: envelope_from?,
             from,
             reply_to,
             transport: match transport {
@@ -92,8 +92,10 @@ fn dkim(s: &mut Section<'_, '_>, base: &Path, from: Option<&NamedAddress>) -> Op
     let domain = s.opt("domain", values::host);
     let selector = s.opt("selector", values::host);
     let key = s.opt("key", values::secret(base));
-    for key in ["domain", "selector", "key"] {
-        if s.is_there() && !s.has(key) {
+    let keys = ["domain", "selector", "key"];
+    let begun = keys.iter().any(|key| s.has(key));
+    for key in keys {
+        if begun && !s.has(key) {
             s.problem(key, "must be set in [mail.dkim]", "domain, selector and key belong together; or take all out");
         }
     }
@@ -111,15 +113,15 @@ fn dkim(s: &mut Section<'_, '_>, base: &Path, from: Option<&NamedAddress>) -> Op
 /// Room for `+`, a case's mark and its signature within the 64 octets of RFC 5321 4.5.3.1.1.
 const MARKED_NAME_MAX: usize = 30;
 
-fn bounces(s: &mut Section<'_, '_>, base: &Path, envelope_from: &Address) -> Option<BouncesConfig> {
+fn bounces(s: &mut Section<'_, '_>, base: &Path, envelope_from: Option<&Address>) -> Option<BouncesConfig> {
     let maildir = s.opt("maildir", values::path(base));
     let verp = s.or("verp", true, values::flag);
     s.not_yet("imap", "reading bounces over IMAP");
-    if s.is_there() && !s.has("maildir") && !s.has("imap") {
+    if s.has("verp") && !s.has("maildir") {
         s.problem("maildir", "must be set in [mail.bounces]", "such as maildir = \"/var/mail/bounces\"");
     }
-    let local = envelope_from.as_str().split('@').next().unwrap_or_default();
-    if s.is_there() && verp && (local.len() > MARKED_NAME_MAX || local.contains('+')) {
+    let local = envelope_from.and_then(|a| a.as_str().split('@').next()).unwrap_or_default();
+    if s.has("maildir") && verp && (local.len() > MARKED_NAME_MAX || local.contains('+')) {
         let message =
             format!("cannot mark `mail.envelope_from`: its name must have no + and at most {MARKED_NAME_MAX} letters");
         s.problem(

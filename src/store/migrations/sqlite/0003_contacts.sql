@@ -7,7 +7,7 @@ CREATE TABLE dead_contacts (
     masked      TEXT    NOT NULL,
     since       INTEGER NOT NULL,
     why         TEXT    NOT NULL,
-    delivery    INTEGER NOT NULL REFERENCES deliveries (id),
+    delivery    INTEGER NOT NULL,   -- the one that came back
     PRIMARY KEY (customer, fingerprint)
 ) STRICT, WITHOUT ROWID;
 
