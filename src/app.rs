@@ -93,6 +93,7 @@ pub async fn run(ctx: Context, stop: CancellationToken, hangup: Arc<Notify>) -> 
     {
         ctx.metrics.scan_was(at);
     }
+    ctx.snapshot.signer().context("cannot sign mail")?;
     let listener = TcpListener::bind(config.web.listen)
         .await
         .with_context(|| format!("cannot listen on {} (web.listen)", config.web.listen))?;

@@ -214,7 +214,7 @@ fn each_problem_has_its_place_and_a_hint() {
         ("[connector.exlook.server_types]\non_premises = []", 3, 15, "connector.exlook.server_types.on_premises", "is empty", ""),
         ("[connector.api]\nurl = \"x\"", 2, 12, "connector.api", "not in this version yet", "take it out"),
         ("[microsoft]\nconsent = { client_id = \"x\" }", 3, 1, "microsoft.consent", "not in this version yet", ""),
-        ("[mail.dkim]\ndomain = \"example.jp\"", 2, 7, "mail.dkim", "not in this version yet", ""),
+        ("[mail.bounces]\nimap = { host = \"x\" }", 3, 1, "mail.bounces.imap", "not in this version yet", ""),
         ("[campaign]\nid = \"x\"", 2, 2, "campaign", "double brackets", "[[campaign]]"),
         ("[[campaign]]\ndeadline = 2022-10-01T00:00:00", 3, 12, "campaign.deadline", "without a time", ""),
         ("[[campaign]]\ndeadline = \"2022-13-01\"", 3, 12, "campaign.deadline", "there is no day", ""),

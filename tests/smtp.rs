@@ -725,6 +725,8 @@ async fn a_transport_that_cannot_work_says_so_when_it_is_made() {
         transport: TransportConfig::Smtp(server.config()),
         support: Support { name: "Support".to_owned(), email: None, phone: None },
         unknown: UnknownPolicy::Resend,
+        dkim: None,
+        bounces: None,
     };
     assert!(kigen::mail::transport(&mail).is_ok());
 }

@@ -36,7 +36,7 @@ fn is_exchange_online(host: &str) -> bool {
 pub fn is_endangered(mail: &MailConfig) -> bool {
     match &mail.transport {
         TransportConfig::Smtp(smtp) => matches!(smtp.auth, SmtpAuth::Password { .. }) && is_exchange_online(&smtp.host),
-        TransportConfig::Maildir(_) => false,
+        TransportConfig::Graph(_) | TransportConfig::Maildir(_) => false,
     }
 }
 

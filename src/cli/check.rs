@@ -13,6 +13,7 @@ use crate::daemon::{Snapshot, schedule};
 use crate::domain::campaign::Campaign;
 use crate::domain::customer::Language;
 use crate::domain::plan;
+use crate::mail::dkim::{DkimError, Signer};
 use crate::store::{self, RunKind};
 use crate::{app, config, fleet};
 
@@ -36,6 +37,12 @@ pub(super) async fn run(global: &Global) -> anyhow::Result<ExitCode> {
             let column = error.column.as_ref().map(|c| format!(", column {c}")).unwrap_or_default();
             errors.push(format!("{file}:{}{column}: {}", error.line, error.message));
         }
+    }
+    // Secrets need not be readable here; a key that is must be good.
+    match config.mail.dkim.as_ref().map(Signer::load) {
+        None | Some(Ok(_)) => {}
+        Some(Err(error @ DkimError::Secret(_))) => eprintln!("note: {:#}; not checked", anyhow::Error::from(error)),
+        Some(Err(error)) => errors.push(error.to_string()),
     }
     for error in &errors {
         eprintln!("error: {error}");
@@ -83,7 +90,11 @@ async fn report(snapshot: &Snapshot) -> anyhow::Result<String> {
             times.push(next.with_timezone(&zone).format("%a %Y-%m-%d %H:%M").to_string());
             at = next;
         }
-        let note = if schedule::KINDS.contains(&kind) { "" } else { "  (not in this version)" };
+        let note = match kind {
+            RunKind::Bounces if !schedule::is_on(config, kind) => "  (off: [mail.bounces] is not set)",
+            _ if schedule::KINDS.contains(&kind) => "",
+            _ => "  (not in this version)",
+        };
         writeln!(text, "  {:<8} {:<18} {}{note}", kind.as_str(), cron.as_str(), times.join(", "))?;
     }
     writeln!(text, "\ncampaigns")?;

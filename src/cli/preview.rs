@@ -80,7 +80,12 @@ async fn preview(ctx: &Context, args: &PreviewArgs) -> anyhow::Result<ExitCode> 
     let due = due(ctx, &case, customer, campaign, args, at)?;
     let sites = sites(&case, state.as_ref(), customer, &due, at);
     let subject = Subject { snapshot, customer, case: &case, due: &due, sites };
-    let message = mailing::compose(&subject, Vec::new(), at)?;
+    let mut message = mailing::compose(&subject, Vec::new(), at)?;
+    match snapshot.signer() {
+        Ok(None) => {}
+        Ok(Some(signer)) => message.raw = signer.sign(&message.raw, at)?,
+        Err(error) => eprintln!("note: shown without its DKIM signature: {:#}", anyhow::Error::from(error)),
+    }
     let rendered = mailing::render(&subject, at)?;
     if let Some(dir) = &args.output {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;

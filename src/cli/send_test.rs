@@ -12,6 +12,7 @@ use crate::config;
 use crate::daemon::reload::LoadError;
 use crate::domain::customer::Address;
 use crate::domain::delivery::Outcome;
+use crate::mail::dkim::Signer;
 use crate::mail::message::{self, Parts};
 use crate::mail::{self, Direction, Observer, Outgoing};
 
@@ -55,11 +56,11 @@ pub(super) async fn run(global: &Global, args: &SendTestArgs) -> anyhow::Result<
         thread: Vec::new(),
         list_id: None,
     };
-    let outgoing = Outgoing {
-        envelope_from: config.mail.envelope_from.clone(),
-        recipients: vec![to],
-        message: message::build(&parts)?,
-    };
+    let mut message = message::build(&parts)?;
+    if let Some(dkim) = &config.mail.dkim {
+        message = Signer::load(dkim)?.sign(&message, now)?;
+    }
+    let outgoing = Outgoing { envelope_from: config.mail.envelope_from.clone(), recipients: vec![to], message };
     let mut transport = mail::transport_observed(&config.mail, observer(global))?;
     let attempt = transport.send(&outgoing).await;
     transport.close().await;

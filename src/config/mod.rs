@@ -223,6 +223,30 @@ pub struct MailConfig {
     pub support: Support,
     /// What to do when acceptance was never heard.
     pub unknown: UnknownPolicy,
+    /// How mails are signed, if they are.
+    pub dkim: Option<DkimConfig>,
+    /// Where undeliverable mail comes back, if it is read.
+    pub bounces: Option<BouncesConfig>,
+}
+
+/// `[mail.dkim]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DkimConfig {
+    /// The signing domain (`d=`): that of `from`, or one above or below it.
+    pub domain: String,
+    /// The selector (`s=`): the key stands in the DNS at `SELECTOR._domainkey.DOMAIN`.
+    pub selector: String,
+    /// The private key in PEM form, RSA or Ed25519.
+    pub key: SecretSource,
+}
+
+/// `[mail.bounces]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BouncesConfig {
+    /// The maildir that undeliverable mail is put into.
+    pub maildir: PathBuf,
+    /// Whether each mail's envelope sender carries a signed mark, `bounces+MARK@…`.
+    pub verp: bool,
 }
 
 /// A display name and an address.
@@ -247,12 +271,34 @@ pub struct Support {
 
 /// `mail.transport` with its section.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "there is one in the process")]
 pub enum TransportConfig {
     /// `[mail.smtp]`
     Smtp(SmtpConfig),
     /// `[mail.maildir]`: writes files, for trying out.
     Maildir(PathBuf),
+    /// `[mail.graph]`: Microsoft Graph's `sendMail`.
+    Graph(GraphConfig),
+}
+
+/// `[mail.graph]`
+#[derive(Debug, Clone)]
+pub struct GraphConfig {
+    /// Graph itself.
+    pub url: Url,
+    /// The mailbox that sends.
+    pub user: String,
+    /// Where tokens are had.
+    pub token_url: Url,
+    /// The application's id.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: SecretSource,
+    /// The scope asked for.
+    pub scope: String,
+    /// Mails per period.
+    pub rate: Rate,
+    /// One request; the answer to a mail is waited for at least two minutes.
+    pub timeout: Duration,
 }
 
 /// `[mail.smtp]`

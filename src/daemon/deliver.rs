@@ -93,6 +93,7 @@ pub async fn deliver(
         TransportConfig::Smtp(smtp) => {
             (smtp.connections, Some(Pace::new(smtp.rate, ctx.store.last_attempt_at().await?)))
         }
+        TransportConfig::Graph(graph) => (1, Some(Pace::new(graph.rate, ctx.store.last_attempt_at().await?))),
         TransportConfig::Maildir(_) => (1, None),
     };
     let shared = Arc::new(Shared {
@@ -359,9 +360,14 @@ async fn prepare(ctx: &Context, claimed: Claimed) -> anyhow::Result<Prepared> {
         return Ok(Prepared::Ready(Box::new(claimed)));
     }
     let due = due(delivery, &case);
-    let subject = Subject { snapshot: &ctx.snapshot, customer: &member.customer, case: &case, due: &due, sites };
+    let dead = super::bounces::Dead::load(ctx).await?;
+    let Some(customer) = dead.reachable(&member.customer) else {
+        return overtaken("every address of the customer is dead");
+    };
+    let subject = Subject { snapshot: &ctx.snapshot, customer: &customer, case: &case, due: &due, sites };
     let thread = ctx.store.thread(key).await?;
-    let message = mailing::compose(&subject, thread, ctx.now())?;
+    let mut message = mailing::compose(&subject, thread, ctx.now())?;
+    mailing::seal(ctx, &case, &mut message).await?;
     // Refused once a server may hold a copy: then the same bytes go out again, Date and all.
     if ctx.store.replace_message(delivery.id, &ctx.owner, &message).await? {
         return Ok(Prepared::Ready(Box::new(Claimed { message, ..claimed })));

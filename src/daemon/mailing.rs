@@ -139,6 +139,20 @@ pub fn compose(subject: &Subject<'_>, thread: Vec<String>, now: Timestamp) -> an
     })
 }
 
+/// The last touch before a mail goes into the outbox: the marked envelope sender, and the DKIM signature.
+///
+/// # Errors
+/// When the DKIM key cannot be used or the store fails; then nothing of it is sent.
+pub async fn seal(ctx: &Context, case: &Case, message: &mut Message) -> anyhow::Result<()> {
+    if ctx.snapshot.config.mail.bounces.as_ref().is_some_and(|bounces| bounces.verp) {
+        message.envelope_from = super::bounces::sender(ctx, &case.reference).await?;
+    }
+    if let Some(signer) = ctx.snapshot.signer()? {
+        message.raw = signer.sign(&message.raw, ctx.now())?;
+    }
+    Ok(())
+}
+
 /// The envelope of a customer's mail: its contacts and nobody else, each once.
 #[must_use]
 pub fn recipients(customer: &Customer) -> Vec<Address> {

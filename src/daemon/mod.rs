@@ -4,6 +4,7 @@
 //! here reads a file or a clock by itself.
 
 pub mod alert;
+pub mod bounces;
 pub mod control;
 pub mod deliver;
 pub mod digest;
@@ -19,7 +20,7 @@ pub mod systemd;
 pub mod webhook;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -30,6 +31,7 @@ use crate::domain::customer::Customer;
 use crate::domain::plan::Policy;
 use crate::domain::site::CustomerId;
 use crate::fleet::{Fleet, Member};
+use crate::mail::dkim::{DkimError, Signer};
 use crate::metrics::Metrics;
 use crate::notice::Templates;
 use crate::store::{Entry, Store};
@@ -46,6 +48,8 @@ pub struct Snapshot {
     pub templates: BTreeMap<CampaignId, Templates>,
     /// Where in `fleet.members` a customer stands.
     index: BTreeMap<CustomerId, usize>,
+    /// The DKIM key, once it was needed.
+    signer: OnceLock<Arc<Signer>>,
 }
 
 impl Snapshot {
@@ -54,7 +58,7 @@ impl Snapshot {
     pub fn new(config: Config, fleet: Fleet, templates: BTreeMap<CampaignId, Templates>) -> Self {
         let customers = fleet.members.iter().map(|m| (m.customer.id.clone(), m.customer.clone())).collect();
         let index = fleet.members.iter().enumerate().map(|(n, m)| (m.customer.id.clone(), n)).collect();
-        Self { config, fleet, customers, templates, index }
+        Self { config, fleet, customers, templates, index, signer: OnceLock::new() }
     }
 
     /// The campaigns without their files.
@@ -81,6 +85,20 @@ impl Snapshot {
         });
         let mut seen = std::collections::BTreeSet::new();
         good.chain(bad).filter(|e| seen.insert(e.id.clone())).collect()
+    }
+
+    /// What signs the mails, if the configuration says so. The key is a secret, so it is read when it is first needed:
+    /// commands that send nothing need none.
+    ///
+    /// # Errors
+    /// When the key cannot be read, or does not prove itself.
+    pub fn signer(&self) -> Result<Option<Arc<Signer>>, DkimError> {
+        let Some(config) = &self.config.mail.dkim else { return Ok(None) };
+        if let Some(signer) = self.signer.get() {
+            return Ok(Some(Arc::clone(signer)));
+        }
+        let signer = Arc::new(Signer::load(config)?);
+        Ok(Some(Arc::clone(self.signer.get_or_init(|| signer))))
     }
 
     /// One customer with its logon.

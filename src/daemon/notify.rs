@@ -2,10 +2,12 @@
 //! whole, into the outbox. Sending is [`super::deliver`]'s.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
+use super::bounces::{self, Dead};
 use super::look;
 use super::mailing::{self, Subject};
 use super::progress::Progress;
@@ -147,6 +149,7 @@ struct Ready {
     state: CustomerState,
     case: Case,
     due: Due,
+    recipients: Vec<crate::domain::customer::Address>,
     message: crate::store::Message,
 }
 
@@ -166,7 +169,10 @@ impl Pass<'_> {
         }
         let cases = self.ctx.store.open_cases().await.context("cannot read the open cases")?;
         let campaigns = snapshot.campaigns();
-        let plan = plan::plan(&cases, &snapshot.customers, &campaigns, calendar, snapshot.policy(), day);
+        let mut plan = plan::plan(&cases, &snapshot.customers, &campaigns, calendar, snapshot.policy(), day);
+        bounces::forget_changed(self.ctx).await.context("cannot look through the dead contacts")?;
+        let dead = Arc::new(Dead::load(self.ctx).await.context("cannot read the dead contacts")?);
+        plan.planned.extend(bounces::told_again(self.ctx, &dead, &cases, &plan.planned).await?);
         for (customer, campaign, why) in &plan.nothing {
             tracing::debug!(%customer, %campaign, "no notice: {why}");
         }
@@ -179,7 +185,12 @@ impl Pass<'_> {
         loop {
             while preparing.len() < snapshot.config.scan.concurrency.max(1) {
                 let Some(planned) = waiting.next() else { break };
-                preparing.push_back(tokio::spawn(prepare_unless_stopped(self.ctx.clone(), planned, stop.clone())));
+                preparing.push_back(tokio::spawn(prepare_unless_stopped(
+                    self.ctx.clone(),
+                    Arc::clone(&dead),
+                    planned,
+                    stop.clone(),
+                )));
             }
             let Some(ready) = preparing.pop_front() else { break };
             let (planned, ready) = ready.await.context("making a notice ended early")?;
@@ -231,11 +242,8 @@ impl Pass<'_> {
         if self.snapshot.config.mode == Mode::DryRun {
             return Ok(Fate::WouldQueue);
         }
-        let Ready { state, mut case, due, message } = ready;
+        let Ready { state, mut case, due, recipients, message } = ready;
         let at = self.ctx.now();
-        let Some(customer) = self.snapshot.customers.get(&case.customer) else {
-            return Ok(Fate::Overtaken("the customer is not in the customers file".to_owned()));
-        };
         let facts = DeliveryFacts {
             key: mailing::key(&case, &due),
             milestone: due.milestone.map(|m| m.to_string()),
@@ -248,13 +256,7 @@ impl Pass<'_> {
             case.state = CaseState::Resolved { at };
             events.push(CaseEvent::Resolved { silently: false });
         }
-        let delivery = NewDelivery {
-            priority: priority(&due, facts.day),
-            facts,
-            held,
-            recipients: mailing::recipients(customer),
-            message,
-        };
+        let delivery = NewDelivery { priority: priority(&due, facts.day), facts, held, recipients, message };
         let change = PassChange {
             customer: case.customer.clone(),
             version: state.version,
@@ -291,18 +293,19 @@ impl Pass<'_> {
 
 async fn prepare_unless_stopped(
     ctx: Context,
+    dead: Arc<Dead>,
     planned: Planned,
     stop: CancellationToken,
 ) -> (Planned, Option<anyhow::Result<Result<Ready, Fate>>>) {
     if stop.is_cancelled() {
         return (planned, None);
     }
-    let ready = prepare(&ctx, &planned).await;
+    let ready = prepare(&ctx, &dead, &planned).await;
     (planned, Some(ready))
 }
 
 /// Looks again where the evidence is too old, decides again, and renders the whole mail.
-async fn prepare(ctx: &Context, planned: &Planned) -> anyhow::Result<Result<Ready, Fate>> {
+async fn prepare(ctx: &Context, dead: &Dead, planned: &Planned) -> anyhow::Result<Result<Ready, Fate>> {
     let snapshot = &ctx.snapshot;
     let Some(member) = snapshot.member(&planned.customer) else {
         return Ok(Err(Fate::Overtaken("the customer is not in the customers file".to_owned())));
@@ -322,7 +325,12 @@ async fn prepare(ctx: &Context, planned: &Planned) -> anyhow::Result<Result<Read
     let Some(case) = of_campaign(&state) else {
         return Ok(Err(Fate::Overtaken("the case is gone".to_owned())));
     };
-    let due = match decide_again(ctx, &case, &member.customer)? {
+    let decided = if bounces::is_told_again(&planned.due) {
+        still_true(ctx, &case, &member.customer, &planned.due)?
+    } else {
+        decide_again(ctx, &case, &member.customer)?
+    };
+    let due = match decided {
         Ok(due) => due,
         Err(why) => return Ok(Err(Fate::Overtaken(why))),
     };
@@ -331,10 +339,30 @@ async fn prepare(ctx: &Context, planned: &Planned) -> anyhow::Result<Result<Read
         let why = "none of its sites could be read just now; the next pass tries again".to_owned();
         return Ok(Err(Fate::NotFresh(why)));
     }
+    let Some(customer) = dead.reachable(&member.customer) else {
+        let why = "every address of the customer is dead and no fallback_email is left; correct the customers file";
+        return Ok(Err(Fate::Failed(why.to_owned())));
+    };
     let thread = ctx.store.thread(&mailing::key(&case, &due)).await?;
-    let subject = Subject { snapshot, customer: &member.customer, case: &case, due: &due, sites };
-    let message = mailing::compose(&subject, thread, ctx.now())?;
-    Ok(Ok(Ready { state, case, due, message }))
+    let subject = Subject { snapshot, customer: &customer, case: &case, due: &due, sites };
+    let mut message = mailing::compose(&subject, thread, ctx.now())?;
+    mailing::seal(ctx, &case, &mut message).await?;
+    Ok(Ok(Ready { recipients: mailing::recipients(&customer), state, case, due, message }))
+}
+
+/// A notice that is told again was decided before: it only must not be overtaken.
+fn still_true(ctx: &Context, case: &Case, customer: &Customer, due: &Due) -> anyhow::Result<Result<Due, String>> {
+    let campaign = mailing::campaign(&ctx.snapshot, &case.campaign)?;
+    let calendar = &ctx.snapshot.config.calendar;
+    let day = calendar.day(ctx.now());
+    let facts = DeliveryFacts {
+        key: mailing::key(case, due),
+        milestone: due.milestone.map(|m| m.to_string()),
+        day,
+        deadline: due.deadline,
+        because: due.because.clone(),
+    };
+    Ok(plan::overtaken(&facts, case, customer, campaign, calendar, day).map_or_else(|| Ok(due.clone()), Err))
 }
 
 fn decide_again(ctx: &Context, case: &Case, customer: &Customer) -> anyhow::Result<Result<Due, String>> {

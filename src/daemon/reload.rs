@@ -27,6 +27,9 @@ pub enum LoadError {
     /// The operator's templates.
     #[error("{} template error(s): {}", .0.len(), .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Templates(Vec<TemplateError>),
+    /// The key that signs the mails.
+    #[error("cannot sign mail: {0}")]
+    Dkim(String),
     /// The connector cannot be made (a CA file that cannot be read).
     #[error("cannot set up the connector: {0}")]
     Connector(String),
@@ -108,6 +111,7 @@ impl Live {
     fn try_reload(&self, before: &Context) -> Result<Vec<&'static str>, LoadError> {
         let snapshot = load(&before.snapshot.config.path)?;
         let connector = connector(&snapshot.config, Arc::clone(&before.clock), Arc::clone(&before.metrics))?;
+        snapshot.signer().map_err(|error| LoadError::Dkim(format!("{:#}", anyhow::Error::from(error))))?;
         let restart = needs_restart(&before.snapshot.config, &snapshot.config);
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         current.snapshot = Arc::new(snapshot);
@@ -125,7 +129,7 @@ fn needs_restart(before: &Config, after: &Config) -> Vec<&'static str> {
         keys.push("web.listen");
     }
     if format!("{:?}", before.mail.transport) != format!("{:?}", after.mail.transport) {
-        keys.push("mail.transport, mail.smtp, mail.maildir");
+        keys.push("mail.transport, mail.smtp, mail.graph, mail.maildir");
     }
     keys
 }

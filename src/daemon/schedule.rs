@@ -18,13 +18,19 @@ use tokio_util::task::TaskTracker;
 use super::progress::Progress;
 use super::reload::Live;
 use super::scan::{ScanRequest, Scanned};
-use super::{Context, digest, notify, scan, webhook};
-use crate::config::{Cron, ScheduleConfig};
+use super::{Context, bounces, digest, notify, scan, webhook};
+use crate::config::{Config, Cron, ScheduleConfig};
 use crate::domain::Timestamp;
 use crate::store::{Result, RunKind};
 
 /// The kinds that this version runs, in the order in which those due at the same look are run.
-pub const KINDS: [RunKind; 3] = [RunKind::Scan, RunKind::Digest, RunKind::Notices];
+pub const KINDS: [RunKind; 4] = [RunKind::Bounces, RunKind::Scan, RunKind::Digest, RunKind::Notices];
+
+/// Whether a kind has anything to do by this configuration.
+#[must_use]
+pub fn is_on(config: &Config, kind: RunKind) -> bool {
+    KINDS.contains(&kind) && (kind != RunKind::Bounces || config.mail.bounces.is_some())
+}
 
 /// How often the schedules are looked at without a tick.
 const RECONCILE: Duration = Duration::from_secs(30);
@@ -74,7 +80,7 @@ async fn due_now(ctx: &Context) -> Result<Vec<(RunKind, Timestamp)>> {
     let now = ctx.now();
     let config = &ctx.snapshot.config;
     let mut all = Vec::new();
-    for kind in KINDS {
+    for kind in KINDS.into_iter().filter(|kind| is_on(config, *kind)) {
         let cron = cron(&config.schedule, kind);
         let since = since(ctx, kind, &format!("{} {}", cron.as_str(), config.calendar.zone), now).await?;
         let last = ctx.store.last_scheduled(kind).await?.and_then(|run| run.due_at);
@@ -210,7 +216,7 @@ async fn run(ctx: &Context, kind: RunKind, at: Timestamp, stop: &CancellationTok
             passed.map(self::passed)
         }
         RunKind::Digest => digest::digest(ctx, Some(at)).await.map(digested),
-        RunKind::Bounces => Ok("not in this version".to_owned()),
+        RunKind::Bounces => bounces::read(ctx, Some(at), stop).await.map(came_back),
     };
     match result {
         Ok(text) => tracing::info!(kind = kind.as_str(), "run due at {at}: {text}"),
@@ -254,6 +260,15 @@ fn scanned(scanned: Scanned) -> String {
         }
         Scanned::AlreadyDone => "done already".to_owned(),
         Scanned::Running(run) => format!("another scan runs since {} ({})", run.started_at, run.owner),
+    }
+}
+
+fn came_back(bounces: bounces::Bounces) -> String {
+    match bounces {
+        bounces::Bounces::Ran(counts) => bounces::describe(&counts),
+        bounces::Bounces::AlreadyDone => "done already".to_owned(),
+        bounces::Bounces::Running(run) => format!("another one reads since {} ({})", run.started_at, run.owner),
+        bounces::Bounces::Off => "off".to_owned(),
     }
 }
 
@@ -307,7 +322,7 @@ impl Ticker {
         let Some(scheduler) = &self.scheduler else { return };
         let config = &ctx.snapshot.config;
         let zone = config.calendar.zone;
-        for kind in KINDS {
+        for kind in KINDS.into_iter().filter(|kind| is_on(config, *kind)) {
             let expression = cron(&config.schedule, kind).six_fields();
             let wanted = format!("{expression} {zone}");
             if self.jobs.get(&kind).is_some_and(|(known, _)| *known == wanted) {

@@ -1,11 +1,14 @@
 //! Mail: building the whole message, handing it to a server, and what the server's words mean. Knows nothing of notices.
 //!
-//! `message` (with `header`) makes the bytes; `smtp` (with `dial`, `dialogue`, `tls`, `signin`, `token`) and `maildir` are the ways
+//! `message` (with `header`) makes the bytes, `dkim` signs them; `bounce` reads what comes back; `graph`, `smtp` (with `dial`, `dialogue`, `tls`, `signin`, `token`) and `maildir` are the ways
 //! out; `outcome` is the table of what a reply means; `pace` spaces the mails. Invariant: only a server's 250 to the end of
 //! the message is [`Outcome::Accepted`](crate::domain::delivery::Outcome::Accepted).
 
+pub mod bounce;
 mod dial;
 mod dialogue;
+pub mod dkim;
+pub mod graph;
 mod header;
 pub mod maildir;
 pub mod message;
@@ -80,6 +83,15 @@ pub enum MailError {
     /// The HTTP client for tokens.
     #[error("cannot set up the client for mail.smtp.token_url")]
     TokenClient(#[source] reqwest::Error),
+    /// Graph's address.
+    #[error("mail.graph.url is no address that a path can follow")]
+    GraphUrl,
+    /// The application's secret for Graph.
+    #[error("cannot read the secret for mail.graph")]
+    GraphSecret(#[source] SecretError),
+    /// The HTTP client for Graph.
+    #[error("cannot set up the client for mail.graph")]
+    GraphClient(#[source] reqwest::Error),
     /// A directory of the maildir.
     #[error("cannot make the mail directory {path}")]
     Maildir {
@@ -107,5 +119,6 @@ pub fn transport_observed(config: &MailConfig, observer: Option<Observer>) -> Re
     Ok(match &config.transport {
         TransportConfig::Smtp(smtp) => Box::new(smtp::Smtp::new(smtp)?.observed(observer)),
         TransportConfig::Maildir(path) => Box::new(maildir::Maildir::new(path)?),
+        TransportConfig::Graph(config) => Box::new(graph::Graph::new(config)?),
     })
 }

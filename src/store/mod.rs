@@ -8,6 +8,7 @@
 //! chance. Stopping happens between calls.
 
 mod alerts;
+mod contacts;
 mod listing;
 mod records;
 pub mod sqlite;
@@ -24,6 +25,7 @@ use crate::domain::delivery::{Attempt, DeliveryId, DeliveryKey, DeliveryState, R
 use crate::domain::site::CustomerId;
 
 pub use alerts::*;
+pub use contacts::*;
 pub use records::*;
 
 /// Why the store did not do what was asked.
@@ -248,6 +250,25 @@ pub trait Store: Operators + Send + Sync {
 
     /// What was seen, decided, sent and answered for one customer, oldest first; `None`: never heard of it.
     async fn history(&self, customer: &CustomerId) -> Result<Option<Vec<HistoryEntry>>>;
+
+    // --- what came back --------------------------------------------------------------------------------------------
+
+    /// Every contact whose address is dead.
+    async fn dead_contacts(&self) -> Result<Vec<DeadContact>>;
+
+    /// The newest delivery with this Message-ID.
+    async fn delivery_of_message_id(&self, message_id: &str) -> Result<Option<DeliveryId>>;
+
+    /// A case's deliveries by its reference number, the newest first, a hundred at most.
+    async fn deliveries_of_reference(&self, reference: &str) -> Result<Vec<DeliveryId>>;
+
+    /// Writes down what a report means, once: `false` when one with this digest was dealt with already. A contact that dies
+    /// makes decisions that rest on it stale.
+    async fn record_bounce(&self, digest: &str, class: &str, findings: &[BounceFinding], at: Timestamp)
+    -> Result<bool>;
+
+    /// Forgets dead contacts: their addresses are not in the customers file any more.
+    async fn forget_contacts(&self, contacts: &[DeadContact]) -> Result<()>;
 
     // --- itself ----------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use crate::config::section::Section;
 use crate::config::values::{Bad, is_loopback};
-use crate::config::{MailConfig, NamedAddress, SmtpAuth, SmtpConfig, SmtpTls, Support, TransportConfig, values};
+use crate::config::{
+    BouncesConfig, DkimConfig, GraphConfig, MailConfig, NamedAddress, SmtpAuth, SmtpConfig, SmtpTls, Support,
+    TransportConfig, values,
+};
 use crate::domain::customer::Address;
 use crate::domain::delivery::UnknownPolicy;
 
@@ -12,6 +15,7 @@ use crate::domain::delivery::UnknownPolicy;
 enum Transport {
     Smtp,
     Maildir,
+    Graph,
 }
 
 pub(in crate::config) fn mail(s: &mut Section<'_, '_>, base: &Path) -> Option<MailConfig> {
@@ -27,30 +31,106 @@ pub(in crate::config) fn mail(s: &mut Section<'_, '_>, base: &Path) -> Option<Ma
         let chosen = s.sound(&["transport"]).then_some(transport);
         let smtp = s.section("smtp", |s| smtp(s, base, from.as_ref(), chosen == Some(Transport::Smtp)));
         let maildir = s.section("maildir", |s| maildir(s, base, chosen == Some(Transport::Maildir)));
-        s.not_yet("graph", "the transport \"graph\"");
-        s.not_yet("dkim", "signing with DKIM");
-        s.not_yet("bounces", "reading a bounce mailbox");
+        let graph = s.section("graph", |s| graph(s, base, from.as_ref(), chosen == Some(Transport::Graph)));
+        let dkim = s.section("dkim", |s| dkim(s, base, from.as_ref()));
+        let envelope_from = envelope_from.or_else(|| from.as_ref().map(|from| from.address.clone()));
+        let bounces = s.section("bounces", |s| bounces(s, base, envelope_from.as_ref()));
         let from = from?;
         Some(MailConfig {
-            envelope_from: envelope_from.unwrap_or_else(|| from.address.clone()),
+            envelope_from: envelope_from?,
             from,
             reply_to,
             transport: match transport {
                 Transport::Smtp => TransportConfig::Smtp(smtp?),
                 Transport::Maildir => TransportConfig::Maildir(maildir?),
+                Transport::Graph => TransportConfig::Graph(graph?),
             },
             support: support?,
             unknown,
+            dkim,
+            bounces,
         })
     })
 }
 
 fn transport(value: &toml::de::DeValue<'_>) -> Result<Transport, Bad> {
-    if value.as_str() == Some("graph") {
-        let bad = Bad::new("the transport \"graph\" is not in this version yet");
-        return Err(bad.hint("use \"smtp\", with auth = \"xoauth2\" for Exchange Online"));
+    let words = [("smtp", Transport::Smtp), ("graph", Transport::Graph), ("maildir", Transport::Maildir)];
+    values::choice(words)(value)
+}
+
+/// The keys of a sign-in to Graph, needed once it is chosen.
+const GRAPH_KEYS: [&str; 3] = ["token_url", "client_id", "client_secret"];
+
+fn graph(s: &mut Section<'_, '_>, base: &Path, from: Option<&NamedAddress>, chosen: bool) -> Option<GraphConfig> {
+    let url = s.or("url", "https://graph.microsoft.com", values::secure_url);
+    let user = s.opt("user", values::address);
+    let token_url = s.opt("token_url", values::secure_url);
+    let client_id = s.opt("client_id", values::text);
+    let client_secret = s.opt("client_secret", values::secret(base));
+    let scope = s.or("scope", "https://graph.microsoft.com/.default", values::text);
+    let rate = s.or("rate", "30/m", values::rate);
+    let timeout = s.or("timeout", "60s", values::duration);
+    for key in GRAPH_KEYS.into_iter().filter(|_| chosen) {
+        if !s.has(key) {
+            s.problem(key, "must be set: `mail.transport` is \"graph\"", "see config.toml.example, [mail.graph]");
+        }
     }
-    values::choice([("smtp", Transport::Smtp), ("maildir", Transport::Maildir)])(value)
+    let user = user.or_else(|| from.map(|from| from.address.clone()))?;
+    Some(GraphConfig {
+        url,
+        user: user.as_str().to_owned(),
+        token_url: token_url?,
+        client_id: client_id?,
+        client_secret: client_secret?,
+        scope,
+        rate,
+        timeout,
+    })
+}
+
+fn dkim(s: &mut Section<'_, '_>, base: &Path, from: Option<&NamedAddress>) -> Option<DkimConfig> {
+    let domain = s.opt("domain", values::host);
+    let selector = s.opt("selector", values::host);
+    let key = s.opt("key", values::secret(base));
+    let keys = ["domain", "selector", "key"];
+    let begun = keys.iter().any(|key| s.has(key));
+    for key in keys {
+        if begun && !s.has(key) {
+            s.problem(key, "must be set in [mail.dkim]", "domain, selector and key belong together; or take all out");
+        }
+    }
+    let domain = domain?.to_ascii_lowercase();
+    if let Some(from) = from.map(|from| from.address.domain().to_ascii_lowercase()) {
+        let below = |a: &str, b: &str| a == b || a.ends_with(&format!(".{b}"));
+        if !below(&from, &domain) && !below(&domain, &from) {
+            let hint = "DMARC counts a signature only if its domain and from's belong together";
+            s.problem("domain", format!("is not the domain of `from` ({from}), nor above or below it"), hint);
+        }
+    }
+    Some(DkimConfig { domain, selector: selector?, key: key? })
+}
+
+/// Room for `+`, a case's mark and its signature within the 64 octets of RFC 5321 4.5.3.1.1.
+const MARKED_NAME_MAX: usize = 30;
+
+fn bounces(s: &mut Section<'_, '_>, base: &Path, envelope_from: Option<&Address>) -> Option<BouncesConfig> {
+    let maildir = s.opt("maildir", values::path(base));
+    let verp = s.or("verp", true, values::flag);
+    s.not_yet("imap", "reading bounces over IMAP");
+    if s.has("verp") && !s.has("maildir") {
+        s.problem("maildir", "must be set in [mail.bounces]", "such as maildir = \"/var/mail/bounces\"");
+    }
+    let local = envelope_from.and_then(|a| a.as_str().split('@').next()).unwrap_or_default();
+    if s.has("maildir") && verp && (local.len() > MARKED_NAME_MAX || local.contains('+')) {
+        let message =
+            format!("cannot mark `mail.envelope_from`: its name must have no + and at most {MARKED_NAME_MAX} letters");
+        s.problem(
+            "verp",
+            message,
+            "set mail.envelope_from to a short address such as bounces@example.jp, or verp = false",
+        );
+    }
+    Some(BouncesConfig { maildir: maildir?, verp })
 }
 
 fn support(s: &mut Section<'_, '_>) -> Option<Support> {

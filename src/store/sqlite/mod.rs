@@ -9,6 +9,7 @@
 mod alerts;
 mod attempts;
 mod cases;
+mod contacts;
 mod desk;
 mod events;
 mod file;
@@ -34,9 +35,9 @@ use crate::domain::delivery::{Attempt, DeliveryId, DeliveryKey, DeliveryState, R
 use crate::domain::site::CustomerId;
 
 use super::{
-    Acted, AttemptRow, Begun, By, Claimed, Committed, CustomerState, Delivery, Entry, HistoryEntry, Hold, Lead,
-    LookChange, Message, OutboxAction, OutboxFilter, PassChange, Result, Run, RunCounts, RunId, RunKind, RunOutcome,
-    SiteCounts, SiteRow, Store, StoreError,
+    Acted, AttemptRow, Begun, BounceFinding, By, Claimed, Committed, CustomerState, DeadContact, Delivery, Entry,
+    HistoryEntry, Hold, Lead, LookChange, Message, OutboxAction, OutboxFilter, PassChange, Result, Run, RunCounts,
+    RunId, RunKind, RunOutcome, SiteCounts, SiteRow, Store, StoreError,
 };
 use lock::{Lock, Locked};
 
@@ -247,6 +248,32 @@ impl Store for Sqlite {
 
     async fn history(&self, customer: &CustomerId) -> Result<Option<Vec<HistoryEntry>>> {
         reading::history(self, customer).await
+    }
+
+    async fn dead_contacts(&self) -> Result<Vec<DeadContact>> {
+        contacts::dead(self).await
+    }
+
+    async fn delivery_of_message_id(&self, message_id: &str) -> Result<Option<DeliveryId>> {
+        contacts::of_message_id(self, message_id).await
+    }
+
+    async fn deliveries_of_reference(&self, reference: &str) -> Result<Vec<DeliveryId>> {
+        contacts::of_reference(self, reference).await
+    }
+
+    async fn record_bounce(
+        &self,
+        digest: &str,
+        class: &str,
+        findings: &[BounceFinding],
+        at: Timestamp,
+    ) -> Result<bool> {
+        contacts::record(self, digest, class, findings, at).await
+    }
+
+    async fn forget_contacts(&self, dead: &[DeadContact]) -> Result<()> {
+        contacts::forget(self, dead).await
     }
 
     async fn memo(&self, key: &str) -> Result<Option<String>> {

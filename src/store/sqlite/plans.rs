@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sqlx::{AssertSqlSafe, Row};
 
-use super::{Sqlite, alerts, attempts, cases, desk, events, looks, outbox, reading, runs};
+use super::{Sqlite, alerts, attempts, cases, contacts, desk, events, looks, outbox, reading, runs};
 
 /// A statement, and the walks it may do with the reason.
 type Case = (&'static str, &'static str, &'static [&'static str]);
@@ -121,6 +121,13 @@ const STATEMENTS: &[Case] = &[
     ("the newest days, up to a limit", alerts::DAYS, &["SCAN days", "SCAN (subquery"]),
     ("what happened since, by its index", alerts::HAPPENED, SEARCHES),
     ("to whom, by its index", alerts::HAPPENED_TO, SEARCHES),
+    ("the dead contacts, few", contacts::DEAD, &["SCAN dead_contacts"]),
+    ("a delivery by its Message-ID", contacts::OF_MESSAGE_ID, SEARCHES),
+    ("a case's deliveries", contacts::OF_REFERENCE, SEARCHES),
+    ("a report is dealt with", contacts::REPORT, SEARCHES),
+    ("what it is about", contacts::ABOUT, SEARCHES),
+    ("a contact dies", contacts::DIES, SEARCHES),
+    ("a contact lives again", contacts::LIVES, SEARCHES),
 ];
 
 /// Walks that cost nothing: bound lists, values, and the holds (three rows at most).
@@ -152,7 +159,7 @@ async fn plan(store: &Sqlite, sql: &str) -> Vec<String> {
 async fn the_statements_are_all_in_the_table() {
     // Reads the sources beside this file: a new constant must be added above.
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/sqlite");
-    let names = ["alerts", "attempts", "cases", "desk", "events", "looks", "outbox", "reading", "runs"];
+    let names = ["alerts", "attempts", "cases", "contacts", "desk", "events", "looks", "outbox", "reading", "runs"];
     let declared: usize = names
         .iter()
         .map(|name| std::fs::read_to_string(sources.join(format!("{name}.rs"))).unwrap())
