@@ -16,7 +16,7 @@ use crate::daemon::deliver::{self, Until};
 use crate::daemon::progress::{Progress, Silent};
 use crate::daemon::reload::{self, Live, LoadError};
 use crate::daemon::schedule::{self, Scheduler};
-use crate::daemon::{Context, Snapshot, control, systemd};
+use crate::daemon::{Context, Snapshot, control, running, systemd};
 use crate::metrics::Metrics;
 use crate::store::{self, Lead, RunKind};
 use crate::web;
@@ -97,6 +97,7 @@ pub async fn run(ctx: Context, stop: CancellationToken, hangup: Arc<Notify>) -> 
     {
         ctx.metrics.scan_was(at);
     }
+    running::remember(&ctx, "daemon").await;
     let listener = TcpListener::bind(config.web.listen)
         .await
         .with_context(|| format!("cannot listen on {} (web.listen)", config.web.listen))?;
@@ -182,7 +183,9 @@ fn reload_now(live: &Live, changed: &Notify) -> Result<String, String> {
     let result = match live.reload() {
         Ok(restart) => {
             changed.notify_one();
-            let snapshot = live.context().snapshot;
+            let ctx = live.context();
+            let snapshot = Arc::clone(&ctx.snapshot);
+            tokio::spawn(async move { running::remember(&ctx, "daemon").await });
             let mut text = format!(
                 "files read again: {} customers, {} row(s) with errors",
                 snapshot.fleet.members.len(),

@@ -10,6 +10,7 @@ pub mod mailing;
 pub mod notify;
 pub mod progress;
 pub mod reload;
+pub mod running;
 pub mod scan;
 pub mod schedule;
 pub mod systemd;

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::look;
 use super::mailing::{self, Subject};
 use super::progress::Progress;
+use super::running;
 use super::scan::RUN_LEASE;
 use super::{Context, Snapshot};
 use crate::config::Mode;
@@ -120,6 +121,7 @@ pub async fn pass(
         Begun::AlreadyDone => return Ok(Passed::AlreadyDone),
         Begun::Running(run) => return Ok(Passed::Running(run)),
     };
+    running::remember(ctx, "notice pass").await;
     let mut report = PassReport::default();
     let result = Pass { ctx, snapshot: &ctx.snapshot, run, firsts: 0 }.run(&mut report, stop, progress).await;
     let (outcome, detail) = match &result {
@@ -163,7 +165,7 @@ impl Pass<'_> {
             report.day_off = Some(off);
             return Ok(());
         }
-        let cases = self.ctx.store.open_cases().await.context("cannot read the open cases")?;
+        let cases = self.ctx.store.cases_to_plan(day).await.context("cannot read the open cases")?;
         let campaigns = snapshot.campaigns();
         let plan = plan::plan(&cases, &snapshot.customers, &campaigns, calendar, snapshot.policy(), day);
         for (customer, campaign, why) in &plan.nothing {
@@ -321,6 +323,11 @@ async fn prepare(ctx: &Context, planned: &Planned) -> anyhow::Result<Result<Read
     let Some(case) = of_campaign(&state) else {
         return Ok(Err(Fate::Overtaken("the case is gone".to_owned())));
     };
+    let today = snapshot.config.calendar.day(ctx.now());
+    if state.cases.iter().flat_map(|c| &c.told).any(|told| told.counts && told.day == today) {
+        // Of another campaign, or by somebody who approved a held mail a moment ago.
+        return Ok(Err(Fate::Overtaken("the customer was told today already".to_owned())));
+    }
     let due = match decide_again(ctx, &case, &member.customer)? {
         Ok(due) => due,
         Err(why) => return Ok(Err(Fate::Overtaken(why))),

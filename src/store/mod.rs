@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use chrono::NaiveDate;
 
 use crate::config::StateUrl;
 use crate::domain::Timestamp;
@@ -96,6 +97,10 @@ pub trait Store: Send + Sync {
 
     /// Every open case, with everything told in it.
     async fn open_cases(&self) -> Result<Vec<Case>>;
+
+    /// Every open case, and of the resolved ones those in which something was told on `day`: what a pass on that day must
+    /// know to tell no customer twice.
+    async fn cases_to_plan(&self, day: NaiveDate) -> Result<Vec<Case>>;
 
     // --- the outbox ------------------------------------------------------------------------------------------------
 
@@ -246,6 +251,10 @@ pub trait Store: Send + Sync {
 
     /// What was seen, decided, sent and answered for one customer, oldest first; `None`: never heard of it.
     async fn history(&self, customer: &CustomerId) -> Result<Option<Vec<HistoryEntry>>>;
+
+    /// What was sent, or may have been: every delivery with an attempt, the oldest first, with the hash of its bytes;
+    /// `customer`: only this one's.
+    async fn proofs(&self, customer: Option<&CustomerId>) -> Result<Vec<Proof>>;
 
     // --- itself ----------------------------------------------------------------------------------------------------
 
