@@ -41,7 +41,11 @@ pub(super) async fn run(global: &Global, args: &HistoryArgs) -> anyhow::Result<E
     };
     let mut listing = Listing::new(COLUMNS);
     for entry in history {
-        listing.row(vec![json!(output::time(entry.at, zone)), json!(entry.what.as_str()), json!(in_zone(&entry.text, zone))]);
+        listing.row(vec![
+            json!(output::time(entry.at, zone)),
+            json!(entry.what.as_str()),
+            json!(in_zone(&entry.text, zone)),
+        ]);
     }
     listing.print(args.format.format)?;
     Ok(ExitCode::SUCCESS)

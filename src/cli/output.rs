@@ -38,25 +38,33 @@ pub struct Shown {
     parts: &'static [&'static str],
     between: &'static str,
     if_varied: bool,
+    otherwise: Option<&'static str>,
 }
 
 impl Shown {
     /// One column under its own header.
     #[must_use]
     pub const fn one(header: &'static str, part: &'static [&'static str; 1]) -> Self {
-        Self { header, parts: part, between: "", if_varied: false }
+        Self { header, parts: part, between: "", if_varied: false, otherwise: None }
     }
 
     /// Several columns, with this between those that are not empty.
     #[must_use]
     pub const fn joined(header: &'static str, parts: &'static [&'static str], between: &'static str) -> Self {
-        Self { header, parts, between, if_varied: false }
+        Self { header, parts, between, if_varied: false, otherwise: None }
     }
 
     /// A column that is left out while it says the same in every row.
     #[must_use]
     pub const fn if_varied(header: &'static str, part: &'static [&'static str; 1]) -> Self {
-        Self { header, parts: part, between: "", if_varied: true }
+        Self { header, parts: part, between: "", if_varied: true, otherwise: None }
+    }
+
+    /// The column whose text stands there where this one would be empty.
+    #[must_use]
+    pub const fn or(mut self, otherwise: &'static str) -> Self {
+        self.otherwise = Some(otherwise);
+        self
     }
 }
 
@@ -145,11 +153,14 @@ impl Listing {
 
     /// Header, whether it holds numbers, cells; `None` for a column that says nothing.
     fn column(&self, shown: &Shown) -> Option<(String, bool, Vec<String>)> {
-        let places: Vec<usize> =
-            shown.parts.iter().filter_map(|part| self.columns.iter().position(|c| c == part)).collect();
+        let place = |column: &str| self.columns.iter().position(|c| *c == column);
+        let places: Vec<usize> = shown.parts.iter().filter_map(|part| place(part)).collect();
         let cell = |row: &Vec<Value>| {
             let parts: Vec<String> = places.iter().map(|n| self.cell(*n, row)).filter(|t| !t.is_empty()).collect();
-            parts.join(shown.between)
+            match (parts.is_empty(), shown.otherwise.and_then(place)) {
+                (true, Some(n)) => self.cell(n, row),
+                _ => parts.join(shown.between),
+            }
         };
         let cells: Vec<String> = self.rows.iter().map(cell).collect();
         let empty = !cells.is_empty() && cells.iter().all(String::is_empty);
@@ -284,10 +295,7 @@ pub fn observation(seen: &Observation, zone: chrono_tz::Tz) -> ObservationLine<'
         reason: seen.verdict.reason().map(|r| r.as_str()),
         server_type: seen.server_type.map(|s| s.as_str()),
         auth_method: seen.auth_method.map(|m| m.as_str()),
-        raw: RawLine {
-            server_type: seen.raw.server_type.as_deref(),
-            auth_method: seen.raw.auth_method.as_deref(),
-        },
+        raw: RawLine { server_type: seen.raw.server_type.as_deref(), auth_method: seen.raw.auth_method.as_deref() },
         detail: seen.detail.as_deref(),
         observed_at: time(seen.observed_at, zone),
     }

@@ -80,7 +80,9 @@ async fn listing(ctx: &Context, args: &PlanArgs) -> anyhow::Result<Listing> {
     }
     let waiting = ctx.store.outbox_counts().await?.into_iter().find_map(|(state, n)| (state == "held").then_some(n));
     if let Some(waiting) = waiting.filter(|n| *n > 0) {
-        eprintln!("note: {waiting} mail(s) are held in the outbox already; they leave once approved (kigen outbox list --state held)");
+        eprintln!(
+            "note: {waiting} mail(s) are held in the outbox already; they leave once approved (kigen outbox list --state held)"
+        );
     }
     let mut departures = Departures::new(&snapshot.config);
     let mut listing = Listing::new(COLUMNS).shown(SHOWN);

@@ -139,9 +139,9 @@ impl<'a> Material<'a> {
     /// The notices of this round of a case about sites that stand so, the oldest first.
     fn notices<'b>(&'b self, case: &'b Case, standing: Standing) -> impl DoubleEndedIterator<Item = &'b Delivery> {
         let all = self.deliveries.get(&(case.customer.clone(), case.campaign.clone()));
-        all.into_iter().flatten().filter(move |d| {
-            d.facts.key.round == case.round && d.facts.key.kind.speaks_of() == standing
-        })
+        all.into_iter()
+            .flatten()
+            .filter(move |d| d.facts.key.round == case.round && d.facts.key.kind.speaks_of() == standing)
     }
 
     /// The customer's deadline in a case: of one whose row has an error the campaign's own.
@@ -161,7 +161,8 @@ impl<'a> Material<'a> {
         for days in WINDOWS {
             let to = self.today + TimeDelta::days(days);
             next.planned.clear();
-            let one: BTreeMap<_, _> = self.customer(customer).map(|c| (customer.clone(), c.clone())).into_iter().collect();
+            let one: BTreeMap<_, _> =
+                self.customer(customer).map(|c| (customer.clone(), c.clone())).into_iter().collect();
             let walked = plan::walk(cases, &one, &self.campaigns, calendar, policy, self.today, to, usize::MAX);
             for (day, planned) in walked {
                 next.planned.entry(planned.campaign.clone()).or_insert((day, planned));

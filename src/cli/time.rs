@@ -23,7 +23,10 @@ impl FromStr for TimeArg {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
-        if let Ok(at) = DateTime::parse_from_rfc3339(text) {
+        let forms = ["%Y-%m-%dT%H:%M%:z", "%Y-%m-%d %H:%M%:z"];
+        let at = DateTime::parse_from_rfc3339(text).ok();
+        let at = at.or_else(|| forms.iter().find_map(|form| DateTime::parse_from_str(text, form).ok()));
+        if let Some(at) = at {
             return Ok(Self::Instant(at.to_utc()));
         }
         let forms = ["%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"];
@@ -43,6 +46,33 @@ impl TimeArg {
             Self::Instant(at) => at,
             Self::Local(local) => calendar.instant(local.date(), local.time()),
             Self::Day(day) => calendar.instant(day, calendar.opens),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_write_times_in_many_ways() {
+        let day = NaiveDate::from_ymd_opt(2022, 9, 1).unwrap();
+        let instant = TimeArg::Instant(day.and_hms_opt(1, 0, 0).unwrap().and_utc());
+        let local = TimeArg::Local(day.and_hms_opt(10, 0, 0).unwrap());
+        let rows = [
+            ("a day", "2022-09-01", Some(TimeArg::Day(day))),
+            ("with blanks around", " 2022-09-01 ", Some(TimeArg::Day(day))),
+            ("a time of the zone", "2022-09-01 10:00", Some(local)),
+            ("the same with a T and seconds", "2022-09-01T10:00:00", Some(local)),
+            ("with an offset", "2022-09-01T10:00:00+09:00", Some(instant)),
+            ("the same without seconds", "2022-09-01T10:00+09:00", Some(instant)),
+            ("UTC", "2022-09-01T01:00:00Z", Some(instant)),
+            ("no time", "tomorrow", None),
+            ("a day that there is not", "2022-09-31", None),
+            ("nothing", "", None),
+        ];
+        for (sentence, text, expected) in rows {
+            assert_eq!(text.parse().ok(), expected, "{sentence}");
         }
     }
 }

@@ -36,10 +36,9 @@ const SHOWN: &[Shown] = &[
     Shown::one("site", &["site"]),
     Shown::if_varied("campaign", &["campaign"]),
     Shown::one("days left", &["days_left"]),
-    Shown::joined("told", &["told_at", "told_kind"], " "),
+    Shown::one("told", &["told_at"]),
     Shown::one("outcome", &["outcome"]),
-    Shown::joined("next", &["next_day", "next_kind", "next_milestone"], " "),
-    Shown::one("because", &["because"]),
+    Shown::joined("next", &["next_day", "next_kind", "next_milestone"], " ").or("because"),
 ];
 
 pub(super) fn listing(material: &Material<'_>) -> anyhow::Result<Listing> {

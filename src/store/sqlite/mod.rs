@@ -36,8 +36,8 @@ use crate::domain::site::CustomerId;
 
 use super::{
     Acted, AttemptRow, Begun, By, Claimed, Committed, CustomerState, Delivery, Entry, HistoryEntry, Hold, Lead,
-    LookChange, Message, OutboxAction, OutboxFilter, PassChange, Proof, Result, Run, RunCounts, RunId, RunKind, RunOutcome,
-    SiteCounts, SiteRow, Store, StoreError,
+    LookChange, Message, OutboxAction, OutboxFilter, PassChange, Proof, Result, Run, RunCounts, RunId, RunKind,
+    RunOutcome, SiteCounts, SiteRow, Store, StoreError,
 };
 use lock::{Lock, Locked};
 
