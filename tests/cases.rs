@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use common::{Bench, Lab, Settings, affected, write_private};
 use kigen::daemon::notify::PassReport;
 use kigen::domain::plan::NoticeKind;
@@ -190,12 +190,15 @@ async fn reminders_answer_the_first_notice_and_a_name_stays_a_name() {
     for (mail, parsed) in mails.iter().zip(&parsed) {
         assert_eq!(mail.recipients, ["admin@a1.example"]);
         assert!(parsed.bcc().is_none() && parsed.header("Bcc").is_none());
-        assert_eq!(parsed.list_id().as_text().map(|l| l.contains("kigen-notices")), Some(true));
+        let raw = String::from_utf8_lossy(&mail.data).into_owned();
+        assert!(raw.contains("\r\nList-Id: <kigen-notices.vendor.example>\r\n"), "{raw}");
         let html = parsed.body_html(0).unwrap();
         assert!(html.contains("&lt;b&gt;株式会社&lt;/b&gt;") && !html.contains("<b>株式会社"));
     }
-    for reminder in &parsed[1..] {
-        let references = format!("{:?} {:?}", reminder.in_reply_to(), reminder.references());
-        assert!(references.matches(first).count() >= 2, "In-Reply-To and References: {references}");
+    for (n, reminder) in parsed.iter().enumerate().skip(1) {
+        let answers = reminder.in_reply_to().as_text();
+        assert_eq!(answers, parsed[n - 1].message_id(), "it answers the notice before it");
+        let references = format!("{:?}", reminder.references());
+        assert!(references.contains(first), "and stands in the thread of the first: {references}");
     }
 }

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 
 use chrono::TimeDelta;
-use common::{Lab, Settings, affected, kigen_command, today, wait_until};
+use common::{Lab, affected, kigen_command, today, wait_until};
 use kigen::demo::admin_tool::{Fault, WorldCustomer, WorldSite};
 use kigen::domain::site::{AuthMethod, ServerType};
 use serde_json::Value;
@@ -353,7 +353,7 @@ async fn check_renders_every_template_and_names_the_faulty_line() {
     let dir = lab.path("templates");
     std::fs::create_dir(&dir).unwrap();
     let files = [
-        ("first.ja.txt", "{{ reference }}\n{{ compnay }}\n"),
+        ("first.ja.txt", "{{ reference }}\n株式会社 {{ compnay }}\n"),
         ("reminder.ja.txt", "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}"),
         ("overdue.ja.subject", "件名\nBcc: thief@evil.example"),
         ("resolved.ja.html", "<p>{{ reference }}<p>{% if x %}\n"),
@@ -368,6 +368,9 @@ async fn check_renders_every_template_and_names_the_faulty_line() {
                 let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
                 assert_eq!(output.status.code(), Some(78), "{name} {args:?}: {stderr}");
                 assert!(stderr.contains(name), "{name}: {stderr}");
+                if (name, args[0]) == ("first.ja.txt", "check") {
+                    assert!(stderr.contains("templates/first.ja.txt:2:9: undefined value"), "{stderr}");
+                }
             }
         });
         std::fs::remove_file(dir.join(name)).unwrap();

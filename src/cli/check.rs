@@ -13,6 +13,7 @@ use crate::daemon::{Snapshot, schedule};
 use crate::domain::campaign::Campaign;
 use crate::domain::case::{Case, CaseState};
 use crate::domain::plan::{self, NoticeKind};
+use crate::notice::TemplateError;
 use crate::store::{self, RunKind};
 use crate::{app, config, fleet};
 
@@ -22,7 +23,8 @@ const RUNS_SHOWN: usize = 3;
 pub(super) async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     let config = config::load(&global.config).map_err(LoadError::from)?;
     let mut errors = Vec::new();
-    let templates = reload::load_templates(&config).map_err(|error| errors.extend(template_errors(error))).ok();
+    let templates =
+        reload::load_templates(&config).map_err(|error| errors.extend(template_errors(error, &config))).ok();
     let fleet = match fleet::load(&config.fleet.customers) {
         Ok(fleet) => Some(fleet),
         Err(error) => {
@@ -50,11 +52,20 @@ pub(super) async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(EXIT_CONFIG))
 }
 
-fn template_errors(error: LoadError) -> Vec<String> {
-    match error {
-        LoadError::Templates(errors) => errors.iter().map(ToString::to_string).collect(),
-        other => vec![app::describe(&other)],
-    }
+/// Each error with the operator's own file, where it stands in one.
+fn template_errors(error: LoadError, config: &Config) -> Vec<String> {
+    let LoadError::Templates(errors) = error else { return vec![app::describe(&error)] };
+    let dirs = || config.campaigns.iter().filter_map(|campaign| campaign.templates.as_ref());
+    let explain = |error: &TemplateError| {
+        let file = dirs().map(|dir| dir.join(&error.template)).find(|path| path.exists());
+        match file {
+            Some(file) if error.line == 0 => format!("{}: {}", file.display(), error.message),
+            Some(file) if error.column == 0 => format!("{}:{}: {}", file.display(), error.line, error.message),
+            Some(file) => format!("{}:{}:{}: {}", file.display(), error.line, error.column, error.message),
+            None => error.to_string(),
+        }
+    };
+    errors.iter().map(explain).collect()
 }
 
 async fn report(snapshot: &Snapshot) -> anyhow::Result<String> {
