@@ -17,7 +17,7 @@ use crate::daemon::deliver::{self, Until};
 use crate::daemon::progress::{Progress, Silent};
 use crate::daemon::reload::{self, Live, LoadError};
 use crate::daemon::schedule::{self, Scheduler};
-use crate::daemon::{Context, Snapshot, alert, control, operators, systemd};
+use crate::daemon::{Context, Snapshot, alert, control, operators, running, systemd};
 use crate::domain::customer::Language;
 use crate::metrics::Metrics;
 use crate::store::{self, Lead, RunKind};
@@ -94,6 +94,7 @@ pub async fn run(ctx: Context, stop: CancellationToken, hangup: Arc<Notify>) -> 
         ctx.metrics.scan_was(at);
     }
     ctx.snapshot.signer().context("cannot sign mail")?;
+    running::remember(&ctx, "daemon").await;
     let listener = TcpListener::bind(config.web.listen)
         .await
         .with_context(|| format!("cannot listen on {} (web.listen)", config.web.listen))?;
@@ -186,7 +187,9 @@ fn reload_now(live: &Live, changed: &Notify) -> Result<String, String> {
     let result = match read {
         Ok(restart) => {
             changed.notify_one();
-            let snapshot = live.context().snapshot;
+            let ctx = live.context();
+            let snapshot = Arc::clone(&ctx.snapshot);
+            tokio::spawn(async move { running::remember(&ctx, "daemon").await });
             let mut text = format!(
                 "files read again: {} customers, {} row(s) with errors",
                 snapshot.fleet.members.len(),

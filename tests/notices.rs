@@ -677,8 +677,8 @@ fn a_check_finds_what_only_some_customers_would_meet() {
     assert_eq!(
         errors,
         [
-            "template _some.ja.txt, line 1: undefined value: `nothing` is undefined",
-            "template overdue.en.html, line 1: undefined value: `nothing` is undefined",
+            "template _some.ja.txt, line 1, column 49: undefined value: `nothing` is undefined",
+            "template overdue.en.html, line 1, column 31: undefined value: `nothing` is undefined",
         ]
     );
 }

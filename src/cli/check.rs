@@ -9,11 +9,14 @@ use super::{EXIT_CONFIG, Global, output};
 use crate::alert::submission;
 use crate::config::{Config, StateUrl};
 use crate::daemon::reload::{self, LoadError};
+use crate::daemon::running::{self, Running};
 use crate::daemon::{Snapshot, schedule};
 use crate::domain::campaign::Campaign;
+use crate::domain::case::{Case, CaseState};
 use crate::domain::customer::Language;
-use crate::domain::plan;
+use crate::domain::plan::{self, NoticeKind};
 use crate::mail::dkim::{DkimError, Signer};
+use crate::notice::TemplateError;
 use crate::store::{self, RunKind};
 use crate::{app, config, fleet};
 
@@ -23,7 +26,8 @@ const RUNS_SHOWN: usize = 3;
 pub(super) async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     let config = config::load(&global.config).map_err(LoadError::from)?;
     let mut errors = Vec::new();
-    let templates = reload::load_templates(&config).map_err(|error| errors.extend(template_errors(error))).ok();
+    let templates =
+        reload::load_templates(&config).map_err(|error| errors.extend(template_errors(error, &config))).ok();
     let fleet = match fleet::load(&config.fleet.customers) {
         Ok(fleet) => Some(fleet),
         Err(error) => {
@@ -57,11 +61,20 @@ pub(super) async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(EXIT_CONFIG))
 }
 
-fn template_errors(error: LoadError) -> Vec<String> {
-    match error {
-        LoadError::Templates(errors) => errors.iter().map(ToString::to_string).collect(),
-        other => vec![app::describe(&other)],
-    }
+/// Each error with the operator's own file, where it stands in one.
+fn template_errors(error: LoadError, config: &Config) -> Vec<String> {
+    let LoadError::Templates(errors) = error else { return vec![app::describe(&error)] };
+    let dirs = || config.campaigns.iter().filter_map(|campaign| campaign.templates.as_ref());
+    let explain = |error: &TemplateError| {
+        let file = dirs().map(|dir| dir.join(&error.template)).find(|path| path.exists());
+        match file {
+            Some(file) if error.line == 0 => format!("{}: {}", file.display(), error.message),
+            Some(file) if error.column == 0 => format!("{}:{}: {}", file.display(), error.line, error.message),
+            Some(file) => format!("{}:{}:{}: {}", file.display(), error.line, error.column, error.message),
+            None => error.to_string(),
+        }
+    };
+    errors.iter().map(explain).collect()
 }
 
 async fn report(snapshot: &Snapshot) -> anyhow::Result<String> {
@@ -103,7 +116,7 @@ async fn report(snapshot: &Snapshot) -> anyhow::Result<String> {
     }
     writeln!(text, "\nnotices")?;
     match config.schedule.notices.next_after(now, zone) {
-        Some(at) => writeln!(text, "  {}", next_notices(snapshot, config.calendar.day(at)).await?)?,
+        Some(at) => text.push_str(&next_notices(snapshot, config.calendar.day(at)).await?),
         None => writeln!(text, "  schedule.notices never happens")?,
     }
     Ok(text)
@@ -119,26 +132,123 @@ fn milestones(campaign: &Campaign, config: &Config) -> String {
     format!("  {} deadline {}; reminders: {}", campaign.id, campaign.deadline.format("%a %Y-%m-%d"), days.join(", "))
 }
 
-/// How many notices this configuration would send next, by the stored state.
+/// How many notices this configuration would send next, by the stored state, and how many what ran last would.
 async fn next_notices(snapshot: &Snapshot, day: NaiveDate) -> anyhow::Result<String> {
     let config = &snapshot.config;
     if let StateUrl::Sqlite(path) = &config.state
         && !path.exists()
     {
-        return Ok(format!("no state yet ({}): nothing was scanned, nothing is planned", path.display()));
+        return Ok(format!("  no state yet ({}): nothing was scanned, nothing is planned\n", path.display()));
     }
     let store = store::open(&config.state).await?;
-    let cases = store.open_cases().await?;
-    let plan = plan::plan(&cases, &snapshot.customers, &snapshot.campaigns(), &config.calendar, snapshot.policy(), day);
+    let cases = store.cases_to_plan(day).await;
+    let running = running::recall(store.as_ref()).await;
     store.close().await;
-    let mut kinds = Vec::new();
-    for kind in plan::NoticeKind::ALL {
-        let count = plan.planned.iter().filter(|p| p.due.kind == kind).count();
-        if count > 0 {
-            kinds.push(format!("{count} {kind}"));
+    let (cases, running) = (cases?, running?);
+    let open = cases.iter().filter(|case| case.state == CaseState::Open).count();
+    let off = config.calendar.day_off(day).map(|off| format!(" ({off})")).unwrap_or_default();
+    let ours = Counts::of(snapshot, &cases, &snapshot.campaigns(), config.mode.as_str(), day);
+    let mut text = format!("  the pass on {day}{off} would send {ours}, from {open} open case(s)\n");
+    let Some(running) = running else {
+        text.push_str("  nothing ran with this state yet, so there is nothing to compare with\n");
+        return Ok(text);
+    };
+    let theirs = Counts::of(snapshot, &cases, &running.campaigns, &running.mode, day);
+    let since = output::short_time(&output::time(running.since, config.calendar.zone));
+    writeln!(text, "  as it ran last (since {since}, {}) it would send {theirs}", running.by)?;
+    let changes = changes(&running, snapshot);
+    if changes.is_empty() {
+        text.push_str("  no difference: mode and campaigns are those that ran last\n");
+    } else {
+        writeln!(text, "\nchanged since it ran last")?;
+        for change in changes {
+            writeln!(text, "  {change}")?;
+        }
+        writeln!(text, "  notices of the next pass: {}", theirs.against(&ours))?;
+    }
+    Ok(text)
+}
+
+/// The notices of one pass by kind.
+struct Counts {
+    by_kind: Vec<(NoticeKind, usize)>,
+    /// Nothing of it leaves by itself, and why.
+    kept_back: Option<&'static str>,
+}
+
+impl Counts {
+    fn of(snapshot: &Snapshot, cases: &[Case], campaigns: &[Campaign], mode: &str, day: NaiveDate) -> Self {
+        let calendar = &snapshot.config.calendar;
+        let plan = plan::plan(cases, &snapshot.customers, campaigns, calendar, snapshot.policy(), day);
+        let count = |kind| (kind, plan.planned.iter().filter(|p| p.due.kind == kind).count());
+        let kept_back = match mode {
+            "dry-run" => Some("dry-run: nothing leaves"),
+            "review" => Some("review: each waits for approval"),
+            _ => None,
+        };
+        Self { by_kind: NoticeKind::ALL.into_iter().map(count).collect(), kept_back }
+    }
+
+    fn total(&self) -> usize {
+        self.by_kind.iter().map(|(_, n)| n).sum()
+    }
+
+    /// `first 0 -> 12, total 3 -> 15`: the kinds that differ.
+    fn against(&self, after: &Self) -> String {
+        let pairs = self.by_kind.iter().zip(&after.by_kind);
+        let mut words: Vec<String> =
+            pairs.filter(|(a, b)| a.1 != b.1).map(|((kind, a), (_, b))| format!("{kind} {a} -> {b}")).collect();
+        words.push(match (self.total(), after.total()) {
+            (a, b) if a == b && words.is_empty() => format!("{a} as before"),
+            (a, b) => format!("total {a} -> {b}"),
+        });
+        words.join(", ")
+    }
+}
+
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kinds: Vec<String> =
+            self.by_kind.iter().filter(|(_, n)| *n > 0).map(|(kind, n)| format!("{n} {kind}")).collect();
+        let kinds = if kinds.is_empty() { "none".to_owned() } else { kinds.join(", ") };
+        write!(f, "{}: {kinds}", self.total())?;
+        self.kept_back.map_or(Ok(()), |why| write!(f, " ({why})"))
+    }
+}
+
+/// What differs between what ran last and this configuration, a line each.
+fn changes(running: &Running, snapshot: &Snapshot) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mode = snapshot.config.mode.as_str();
+    if running.mode != mode {
+        lines.push(format!("mode {} -> {mode}", running.mode));
+    }
+    let after = snapshot.campaigns();
+    for new in &after {
+        match running.campaigns.iter().find(|old| old.id == new.id) {
+            None => lines.push(format!("campaign {} is new: deadline {}", new.id, new.deadline)),
+            Some(old) if old == new => {}
+            Some(old) => lines.push(format!("campaign {}: {}", new.id, moved(old, new).join(", "))),
         }
     }
-    let off = config.calendar.day_off(day).map(|off| format!(" ({off})")).unwrap_or_default();
-    let kinds = if kinds.is_empty() { "none".to_owned() } else { kinds.join(", ") };
-    Ok(format!("the pass on {day}{off} would send {}: {kinds}, from {} open case(s)", plan.planned.len(), cases.len()))
+    for old in running.campaigns.iter().filter(|old| after.iter().all(|new| new.id != old.id)) {
+        lines.push(format!("campaign {} is gone: its cases are left alone", old.id));
+    }
+    lines
+}
+
+fn moved(old: &Campaign, new: &Campaign) -> Vec<String> {
+    let day = |d: Option<NaiveDate>| d.map_or_else(|| "none".to_owned(), |d| d.to_string());
+    let reminders = |c: &Campaign| c.reminders.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let rows = [
+        ("affects", old.affects.as_str().to_owned(), new.affects.as_str().to_owned()),
+        ("deadline", old.deadline.to_string(), new.deadline.to_string()),
+        ("postponed_to", day(old.postponed_to), day(new.postponed_to)),
+        ("final", day(old.last_day), day(new.last_day)),
+        ("reminders", reminders(old), reminders(new)),
+        ("overdue_every", format!("{}d", old.overdue_every), format!("{}d", new.overdue_every)),
+        ("consent_every", format!("{}d", old.consent_every), format!("{}d", new.consent_every)),
+        ("source", old.source.clone().unwrap_or_default(), new.source.clone().unwrap_or_default()),
+    ];
+    rows.into_iter().filter(|(_, a, b)| a != b).map(|(key, a, b)| format!("{key} {a} -> {b}")).collect()
 }

@@ -11,11 +11,13 @@ pub mod output;
 mod plan;
 mod preview;
 mod progress;
+mod report;
 mod run;
 mod scan;
 mod send_test;
 mod sites;
 mod status;
+mod time;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -29,6 +31,14 @@ use crate::daemon::reload::LoadError;
 
 /// EX_CONFIG of sysexits.h: the unit does not restart on it.
 const EXIT_CONFIG: u8 = 78;
+
+/// As clap ends on a command line that it cannot understand.
+const EXIT_USAGE: u8 = 2;
+
+/// A command line whose parts are well formed but make no sense together.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
 
 /// Finds customers whose sites still sign in to Exchange Online with basic authentication, and tells them in time.
 #[derive(Debug, Parser)]
@@ -114,6 +124,8 @@ enum Command {
     Sites(sites::SitesArgs),
     /// Tell what was seen, decided, sent and answered for a customer, oldest first
     History(history::HistoryArgs),
+    /// Report who was told when, whom to call, and the proof of what was sent
+    Report(report::ReportArgs),
     /// Show and move the mails in the outbox
     Outbox(outbox::OutboxArgs),
     /// Stop all customer mail at once
@@ -163,9 +175,14 @@ pub fn main() -> ExitCode {
 /// Says what went wrong, once, with the whole chain.
 fn explain(error: &anyhow::Error, color: bool) -> ExitCode {
     if error.chain().any(|cause| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+        let io = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        io.is_some_and(|inner| inner.is::<output::StdoutGone>())
     }) {
         return ExitCode::SUCCESS; // `kigen sites | head`: the reader had enough.
+    }
+    if let Some(Usage(text)) = error.downcast_ref() {
+        eprintln!("error: {text}\n\nFor more information, try '--help'.");
+        return ExitCode::from(EXIT_USAGE);
     }
     match error.downcast_ref::<LoadError>() {
         Some(LoadError::Config(errors)) => {
@@ -198,6 +215,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status(args) => status::run(global, &args).await,
         Command::Sites(args) => sites::run(global, &args).await,
         Command::History(args) => history::run(global, &args).await,
+        Command::Report(args) => report::run(global, &args).await,
         Command::Outbox(args) => outbox::run(global, &args).await,
         Command::Pause(args) => control::pause(global, &args).await,
         Command::Resume => control::resume(global).await,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::output::{self, FormatArg, Listing};
+use super::output::{self, FormatArg, Listing, Shown};
 use super::progress::Bar;
 use super::{Global, stop_on_signal};
 use crate::app;
@@ -28,6 +28,16 @@ pub(super) struct NotifyArgs {
 
 const COLUMNS: &[&str] =
     &["customer", "campaign", "kind", "milestone", "sites", "outcome", "delivery", "because", "detail"];
+
+const SHOWN: &[Shown] = &[
+    Shown::one("customer", &["customer"]),
+    Shown::if_varied("campaign", &["campaign"]),
+    Shown::joined("notice", &["kind", "milestone"], " "),
+    Shown::one("sites", &["sites"]),
+    Shown::joined("outcome", &["outcome", "detail"], ": "),
+    Shown::one("delivery", &["delivery"]),
+    Shown::one("because", &["because"]),
+];
 
 pub(super) async fn run(global: &Global, args: &NotifyArgs) -> anyhow::Result<ExitCode> {
     let stop = stop_on_signal()?;
@@ -88,7 +98,7 @@ async fn waiting(ctx: &Context) -> anyhow::Result<usize> {
 }
 
 fn list(report: &PassReport) -> Listing {
-    let mut listing = Listing::new(COLUMNS);
+    let mut listing = Listing::new(COLUMNS).shown(SHOWN);
     for notified in &report.notices {
         let due = &notified.planned.due;
         let (delivery, detail) = match &notified.fate {

@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::output::{self, FormatArg, Listing};
+use super::output::{self, FormatArg, Listing, Shown};
 use super::{Global, who};
 use crate::app;
 use crate::daemon::Context;
@@ -24,7 +25,7 @@ enum Action {
     /// List the mails in the outbox, the newest first
     List {
         /// Only mails in this state; may be given several times
-        #[arg(long, value_name = "STATE")]
+        #[arg(long, value_name = "STATE", value_parser = PossibleValuesParser::new(DeliveryState::WORDS))]
         state: Vec<String>,
         #[command(flatten)]
         format: FormatArg,
@@ -100,13 +101,22 @@ const COLUMNS: &[&str] = &[
     "detail",
 ];
 
+const SHOWN: &[Shown] = &[
+    Shown::one("id", &["id"]),
+    Shown::joined("state", &["state", "held"], ": "),
+    Shown::one("since", &["state_at"]),
+    Shown::one("customer", &["customer"]),
+    Shown::if_varied("campaign", &["campaign"]),
+    Shown::joined("notice", &["kind", "milestone"], " "),
+    Shown::one("sites", &["sites"]),
+    Shown::one("attempts", &["attempts"]),
+    Shown::one("detail", &["detail"]),
+];
+
 async fn list(ctx: &Context, states: &[String], format: FormatArg) -> anyhow::Result<ExitCode> {
-    if let Some(bad) = states.iter().find(|s| !DeliveryState::WORDS.contains(&s.as_str())) {
-        bail!("--state {bad}: no such state; one of {}", DeliveryState::WORDS.join(", "));
-    }
     let zone = ctx.snapshot.config.calendar.zone;
     let filter = OutboxFilter { states: states.to_vec(), ..OutboxFilter::default() };
-    let mut listing = Listing::new(COLUMNS);
+    let mut listing = Listing::new(COLUMNS).shown(SHOWN);
     for d in ctx.store.deliveries(&filter).await? {
         listing.row(vec![
             json!(d.id.0),

@@ -2,15 +2,15 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
-use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
+use chrono::{NaiveDate, NaiveTime, TimeDelta};
 use clap::Args;
 use serde_json::json;
 
-use super::Global;
-use super::output::{self, FormatArg, Listing};
+use super::output::{self, FormatArg, Listing, Shown};
+use super::time::TimeArg;
+use super::{Global, Usage};
 use crate::app;
-use crate::config::Mode;
+use crate::config::{Config, Mode, TransportConfig};
 use crate::daemon::Context;
 use crate::domain::Timestamp;
 use crate::domain::calendar::Calendar;
@@ -21,15 +21,25 @@ use crate::domain::plan::{Planned, walk};
 pub(super) struct PlanArgs {
     /// The day, or time, to plan for: 2022-09-01, "2022-09-01 10:00", or with an offset; now if not given
     #[arg(long, value_name = "TIME")]
-    at: Option<String>,
+    at: Option<TimeArg>,
     /// Walk day by day until then, as if nobody changed anything
     #[arg(long, value_name = "TIME")]
-    until: Option<String>,
+    until: Option<TimeArg>,
     #[command(flatten)]
     format: FormatArg,
 }
 
 const COLUMNS: &[&str] = &["at", "customer", "campaign", "kind", "milestone", "sites", "to", "because", "held"];
+
+const SHOWN: &[Shown] = &[
+    Shown::one("leaves", &["at"]),
+    Shown::one("customer", &["customer"]),
+    Shown::if_varied("campaign", &["campaign"]),
+    Shown::joined("notice", &["kind", "milestone"], " "),
+    Shown::one("sites", &["sites"]),
+    Shown::one("because", &["because"]),
+    Shown::one("held", &["held"]),
+];
 
 /// The farthest that `--until` walks, in days.
 const WALK_MAX: i64 = 1100;
@@ -45,37 +55,43 @@ pub(super) async fn run(global: &Global, args: &PlanArgs) -> anyhow::Result<Exit
 async fn listing(ctx: &Context, args: &PlanArgs) -> anyhow::Result<Listing> {
     let snapshot = &ctx.snapshot;
     let calendar = &snapshot.config.calendar;
-    let zone = calendar.zone;
-    let at = match &args.at {
-        Some(text) => parse_time(text, calendar).with_context(|| format!("--at {text:?}"))?,
-        None => ctx.now(),
-    };
+    let at = args.at.map_or_else(|| ctx.now(), |time| time.at(calendar));
     let from = calendar.day(at);
-    let to = match &args.until {
-        Some(text) => calendar.day(parse_time(text, calendar).with_context(|| format!("--until {text:?}"))?),
-        None => from,
-    };
+    let to = args.until.map_or(from, |time| calendar.day(time.at(calendar)));
     if to < from {
-        bail!("--until {to} lies before {from}");
+        return Err(Usage(format!("--until {to} lies before {from}")).into());
     }
     if (to - from).num_days() > WALK_MAX {
-        bail!("--until {to} is more than {WALK_MAX} days after {from}");
+        return Err(Usage(format!("--until {to} is more than {WALK_MAX} days after {from}")).into());
     }
-    let cases = ctx.store.open_cases().await?;
+    let cases = ctx.store.cases_to_plan(from).await?;
     let held = held(ctx).await?;
     let allowed = guard::new_notices_allowed(snapshot.config.safety.max_new_notices, snapshot.customers.len());
     let campaigns = snapshot.campaigns();
     let planned = walk(&cases, &snapshot.customers, &campaigns, calendar, snapshot.policy(), from, to, allowed);
-    if planned.is_empty() && from == to {
+    if planned.is_empty() {
         match calendar.day_off(from) {
-            Some(off) => eprintln!("nothing is sent on {from}: {off}"),
-            None => eprintln!("nothing is due on {from}"),
+            Some(off) if from == to => eprintln!("nothing is sent on {from}: {off}"),
+            _ if from == to => eprintln!("nothing is due on {from}"),
+            _ => eprintln!("nothing is due from {from} to {to}"),
         }
+    } else if snapshot.config.mode == Mode::DryRun {
+        eprintln!("note: mode = \"dry-run\": this is what would leave; nothing does");
     }
-    let mut listing = Listing::new(COLUMNS);
+    let waiting = ctx.store.outbox_counts().await?.into_iter().find_map(|(state, n)| (state == "held").then_some(n));
+    if let Some(waiting) = waiting.filter(|n| *n > 0) {
+        eprintln!(
+            "note: {waiting} mail(s) are held in the outbox already; they leave once approved (kigen outbox list --state held)"
+        );
+    }
+    let mut departures = Departures::new(&snapshot.config);
+    let mut listing = Listing::new(COLUMNS).shown(SHOWN);
     for (day, planned) in planned {
-        let at = if args.until.is_none() { at } else { pass_time(ctx, day) };
-        listing.row(row(ctx, &planned, &output::time(at, zone), held.as_deref()));
+        let pass = if args.until.is_none() { at } else { pass_time(ctx, day).max(at) };
+        let held = held.as_deref().or(planned.held.as_deref());
+        // Who is held waits for a person, not for its turn.
+        let leaves = if held.is_some() { pass } else { departures.next(pass, calendar) };
+        listing.row(row(ctx, &planned, &output::time(leaves, calendar.zone), held));
     }
     Ok(listing)
 }
@@ -91,7 +107,7 @@ fn row(ctx: &Context, planned: &Planned, at: &str, held: Option<&str>) -> Vec<se
         json!(planned.sites.iter().map(|s| s.as_str()).collect::<Vec<_>>()),
         json!(to.iter().map(|a| a.as_str()).collect::<Vec<_>>()),
         json!(planned.due.because),
-        json!(held.or(planned.held.as_deref())),
+        json!(held),
     ]
 }
 
@@ -103,28 +119,69 @@ async fn held(ctx: &Context) -> anyhow::Result<Option<String>> {
     Ok((ctx.snapshot.config.mode == Mode::Review).then(|| "review: a person approves each mail".to_owned()))
 }
 
-/// When the pass of that day runs.
+/// When the pass of that day runs; on a day on which the schedule has none, when the day's business hours begin.
 fn pass_time(ctx: &Context, day: NaiveDate) -> Timestamp {
     let calendar = &ctx.snapshot.config.calendar;
     let midnight = calendar.instant(day, NaiveTime::MIN);
-    let before = midnight - chrono::TimeDelta::seconds(1);
     let cron = &ctx.snapshot.config.schedule.notices;
-    cron.next_after(before, calendar.zone).filter(|at| calendar.day(*at) == day).unwrap_or(midnight)
+    cron.next_after(midnight - TimeDelta::seconds(1), calendar.zone)
+        .filter(|at| calendar.day(*at) == day)
+        .unwrap_or_else(|| calendar.instant(day, calendar.opens))
 }
 
-/// A time as people write it: a date, a date and time in the configured zone, or RFC 3339 with an offset.
-pub(super) fn parse_time(text: &str, calendar: &Calendar) -> anyhow::Result<Timestamp> {
-    let text = text.trim();
-    if let Ok(at) = chrono::DateTime::parse_from_rfc3339(text) {
-        return Ok(at.to_utc());
+/// When mails leave: one after the other at the configured rate, inside business hours.
+struct Departures {
+    interval: TimeDelta,
+    free_at: Option<Timestamp>,
+}
+
+impl Departures {
+    fn new(config: &Config) -> Self {
+        let interval = match &config.mail.transport {
+            TransportConfig::Smtp(smtp) => interval(smtp.rate.count, smtp.rate.per),
+            _ => TimeDelta::zero(),
+        };
+        Self { interval, free_at: None }
     }
-    for form in ["%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"] {
-        if let Ok(local) = NaiveDateTime::parse_from_str(text, form) {
-            return Ok(calendar.instant(local.date(), local.time()));
-        }
+
+    fn next(&mut self, queued: Timestamp, calendar: &Calendar) -> Timestamp {
+        let turn = self.free_at.map_or(queued, |free| free.max(queued));
+        let leaves = calendar.opens_at(turn).unwrap_or(turn);
+        self.free_at = Some(leaves + self.interval);
+        leaves
     }
-    match NaiveDate::parse_from_str(text, "%Y-%m-%d") {
-        Ok(day) => Ok(calendar.instant(day, calendar.opens)),
-        Err(_) => bail!("is no time; write 2022-09-01, \"2022-09-01 10:00\" or 2022-09-01T10:00:00+09:00"),
+}
+
+fn interval(mails: u32, per: std::time::Duration) -> TimeDelta {
+    TimeDelta::from_std(per / mails.max(1)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::calendar::Holidays;
+
+    #[test]
+    fn mails_leave_one_after_the_other_inside_business_hours() {
+        let hour = |h| NaiveTime::from_hms_opt(h, 0, 0).unwrap();
+        let calendar = Calendar {
+            zone: chrono_tz::Asia::Tokyo,
+            days: [true, true, true, true, true, false, false],
+            opens: hour(9),
+            closes: Some(hour(18)),
+            holidays: Holidays::Japan,
+            closed: Vec::new(),
+        };
+        let mut departures = Departures { interval: interval(60, Duration::from_secs(3600)), free_at: None };
+        let at = |text: &str| TimeArg::Instant(text.parse().unwrap()).at(&calendar);
+        // Thursday, the eve of a public holiday and a weekend: what does not get its turn any more leaves on Monday.
+        let mut leaves = |queued: &str| output::time(departures.next(at(queued), &calendar), calendar.zone);
+        assert_eq!(leaves("2022-09-22T17:58:00+09:00"), "2022-09-22T17:58:00+09:00");
+        assert_eq!(leaves("2022-09-22T17:58:00+09:00"), "2022-09-22T17:59:00+09:00");
+        assert_eq!(leaves("2022-09-22T17:58:00+09:00"), "2022-09-26T09:00:00+09:00");
+        assert_eq!(leaves("2022-09-22T17:58:00+09:00"), "2022-09-26T09:01:00+09:00");
+        assert_eq!(leaves("2022-09-26T10:00:00+09:00"), "2022-09-26T10:00:00+09:00");
     }
 }

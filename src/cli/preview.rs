@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 
-use super::{Global, output, plan::parse_time};
+use super::time::TimeArg;
+use super::{Global, output};
 use crate::app;
 use crate::daemon::Context;
 use crate::daemon::look::reference;
@@ -27,14 +29,14 @@ pub(super) struct PreviewArgs {
     #[arg(long, value_name = "ID")]
     customer: String,
     /// The kind of notice; what is due then if not given
-    #[arg(long, value_name = "KIND")]
+    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(NoticeKind::ALL.map(NoticeKind::as_str)))]
     kind: Option<String>,
     /// The campaign; the first one if not given
     #[arg(long, value_name = "ID")]
     campaign: Option<String>,
     /// As if it were sent then
     #[arg(long, value_name = "TIME")]
-    at: Option<String>,
+    at: Option<TimeArg>,
     /// What to show
     #[arg(long, value_enum, default_value = "text")]
     format: PreviewFormat,
@@ -70,17 +72,15 @@ async fn preview(ctx: &Context, args: &PreviewArgs) -> anyhow::Result<ExitCode> 
         Some(text) => mailing::campaign(snapshot, &CampaignId(text.clone()))?,
         None => &snapshot.config.campaigns.first().context("the configuration has no campaign")?.campaign,
     };
-    let at = match &args.at {
-        Some(text) => parse_time(text, &snapshot.config.calendar).with_context(|| format!("--at {text:?}"))?,
-        None => ctx.now(),
-    };
+    let at = args.at.map_or_else(|| ctx.now(), |time| time.at(&snapshot.config.calendar));
     let state = ctx.store.customer_states(std::slice::from_ref(&id)).await?.pop();
     let case = state.as_ref().and_then(|s| s.cases.iter().find(|c| c.campaign == campaign.id).cloned());
     let case = case.unwrap_or_else(|| blank(&id, campaign, at));
     let due = due(ctx, &case, customer, campaign, args, at)?;
     let sites = sites(&case, state.as_ref(), customer, &due, at);
     let subject = Subject { snapshot, customer, case: &case, due: &due, sites };
-    let mut message = mailing::compose(&subject, Vec::new(), at)?;
+    let thread = ctx.store.thread(&mailing::key(&case, &due)).await?;
+    let mut message = mailing::compose(&subject, thread, at)?;
     match snapshot.signer() {
         Ok(None) => {}
         Ok(Some(signer)) => message.raw = signer.sign(&message.raw, at)?,
@@ -148,8 +148,11 @@ fn due(
         milestone,
         occasion: milestone.map(|m| m.to_string()).unwrap_or_default(),
         deadline,
-        previous_deadline: (kind == NoticeKind::Rescheduled)
-            .then(|| case.told.last().map_or(campaign.deadline, |told| told.deadline)),
+        previous_deadline: (kind == NoticeKind::Rescheduled).then(|| {
+            let named = case.told.iter().rev().map(|told| told.deadline).find(|named| *named != deadline);
+            // It did not move: any other day shows the wording.
+            named.unwrap_or_else(|| deadline - chrono::TimeDelta::days(30))
+        }),
         because: "preview".to_owned(),
     })
 }

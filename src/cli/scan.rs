@@ -38,7 +38,7 @@ pub(super) async fn run(global: &Global, args: &ScanArgs) -> anyhow::Result<Exit
     }
     let request = ScanRequest { only, no_save: args.no_save, due_at: None };
     let bar = Bar::new("scan");
-    let mut listing = Listing::new(output::OBSERVATION_COLUMNS);
+    let mut listing = Listing::new(output::OBSERVATION_COLUMNS).shown(output::OBSERVATION_SHOWN);
     let mut broken = None;
     let format = args.format.format;
     let result = scan(&ctx, &request, &stop, &bar, |seen| {

@@ -2,19 +2,20 @@
 
 use std::process::ExitCode;
 
-use anyhow::bail;
 use clap::Args;
+use clap::builder::PossibleValuesParser;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Global;
-use super::output::{self, Format, FormatArg, Listing};
+use super::output::{self, Format, FormatArg, Listing, ObservationLine, Shown};
 use crate::app;
 use crate::domain::observation::Verdict;
 
 #[derive(Debug, Args)]
 pub(super) struct SitesArgs {
     /// Only sites with this verdict; may be given several times
-    #[arg(long, value_name = "VERDICT")]
+    #[arg(long, value_name = "VERDICT", value_parser = PossibleValuesParser::new(Verdict::WORDS))]
     verdict: Vec<String>,
     #[command(flatten)]
     format: FormatArg,
@@ -23,10 +24,24 @@ pub(super) struct SitesArgs {
 const COLUMNS: &[&str] =
     &["customer", "name", "site", "verdict", "reason", "server_type", "auth_method", "detail", "observed_at"];
 
+const SHOWN: &[Shown] = &[
+    Shown::one("customer", &["customer"]),
+    Shown::one("name", &["name"]),
+    Shown::one("site", &["site"]),
+    Shown::joined("verdict", &["verdict", "reason"], ": "),
+    Shown::one("seen", &["observed_at"]),
+];
+
+/// A line of `jsonl`: what a scan says of the site, and what is known besides.
+#[derive(Serialize)]
+struct SiteLine<'a> {
+    #[serde(flatten)]
+    seen: ObservationLine<'a>,
+    name: &'a str,
+    unreadable_scans: u32,
+}
+
 pub(super) async fn run(global: &Global, args: &SitesArgs) -> anyhow::Result<ExitCode> {
-    if let Some(bad) = args.verdict.iter().find(|v| !Verdict::WORDS.contains(&v.as_str())) {
-        bail!("--verdict {bad}: no such verdict; one of {}", Verdict::WORDS.join(", "));
-    }
     let ctx = app::open(&global.config).await?;
     let zone = ctx.snapshot.config.calendar.zone;
     let rows = ctx.store.sites(&args.verdict).await?;
@@ -34,16 +49,15 @@ pub(super) async fn run(global: &Global, args: &SitesArgs) -> anyhow::Result<Exi
     if args.format.format == Format::Jsonl {
         let mut out = Vec::new();
         for row in &rows {
-            let mut object = output::observation(&row.seen, zone);
-            object["name"] = json!(row.customer_name);
-            object["unreadable_scans"] = json!(row.unreadable_scans);
-            serde_json::to_writer(&mut out, &object)?;
+            let seen = output::observation(&row.seen, zone);
+            let line = SiteLine { seen, name: &row.customer_name, unreadable_scans: row.unreadable_scans };
+            serde_json::to_writer(&mut out, &line)?;
             out.push(b'\n');
         }
         output::write(&out)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut listing = Listing::new(COLUMNS);
+    let mut listing = Listing::new(COLUMNS).shown(SHOWN);
     for row in &rows {
         let mut cells: Vec<Value> = output::observation_row(&row.seen, zone);
         cells.insert(1, json!(row.customer_name));

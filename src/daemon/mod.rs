@@ -14,6 +14,7 @@ pub mod notify;
 pub mod operators;
 pub mod progress;
 pub mod reload;
+pub mod running;
 pub mod scan;
 pub mod schedule;
 pub mod systemd;

@@ -11,6 +11,7 @@ use super::bounces::{self, Dead};
 use super::look;
 use super::mailing::{self, Subject};
 use super::progress::Progress;
+use super::running;
 use super::scan::RUN_LEASE;
 use super::{Context, Snapshot};
 use crate::config::Mode;
@@ -122,6 +123,7 @@ pub async fn pass(
         Begun::AlreadyDone => return Ok(Passed::AlreadyDone),
         Begun::Running(run) => return Ok(Passed::Running(run)),
     };
+    running::remember(ctx, "notice pass").await;
     let mut report = PassReport::default();
     let result = Pass { ctx, snapshot: &ctx.snapshot, run, firsts: 0 }.run(&mut report, stop, progress).await;
     let (outcome, detail) = match &result {
@@ -167,7 +169,7 @@ impl Pass<'_> {
             report.day_off = Some(off);
             return Ok(());
         }
-        let cases = self.ctx.store.open_cases().await.context("cannot read the open cases")?;
+        let cases = self.ctx.store.cases_to_plan(day).await.context("cannot read the open cases")?;
         let campaigns = snapshot.campaigns();
         let mut plan = plan::plan(&cases, &snapshot.customers, &campaigns, calendar, snapshot.policy(), day);
         bounces::forget_changed(self.ctx).await.context("cannot look through the dead contacts")?;
@@ -328,6 +330,11 @@ async fn prepare(ctx: &Context, dead: &Dead, planned: &Planned) -> anyhow::Resul
     let decided = if bounces::is_told_again(&planned.due) {
         still_true(ctx, &case, &member.customer, &planned.due)?
     } else {
+        let today = snapshot.config.calendar.day(ctx.now());
+        if state.cases.iter().flat_map(|c| &c.told).any(|told| told.counts && told.day == today) {
+            // Of another campaign, or by somebody who approved a held mail a moment ago.
+            return Ok(Err(Fate::Overtaken("the customer was told today already".to_owned())));
+        }
         decide_again(ctx, &case, &member.customer)?
     };
     let due = match decided {

@@ -57,6 +57,7 @@ pub fn load_templates(config: &Config) -> Result<BTreeMap<crate::domain::campaig
         match Templates::load(campaign.templates.as_deref()) {
             Ok(templates) => {
                 errors.extend(templates.check());
+                errors.extend(templates.missing_for(campaign.campaign.affects));
                 all.insert(campaign.campaign.id.clone(), templates);
             }
             Err(found) => errors.extend(found),

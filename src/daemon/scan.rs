@@ -98,6 +98,7 @@ pub async fn scan(
         Begun::AlreadyDone => return Ok(Scanned::AlreadyDone),
         Begun::Running(run) => return Ok(Scanned::Running(run)),
     };
+    super::running::remember(ctx, "scan").await;
     let mut scan = Scan::new(ctx, request, progress);
     scan.run_id = Some(run);
     let result = scan.run(stop, &mut each).await;

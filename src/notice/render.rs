@@ -27,12 +27,14 @@ const SUBJECT_COLUMNS: usize = 250;
 
 /// A template that cannot be used: its name, line and what is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
-#[error("template {template}, line {line}: {message}")]
+#[error("template {template}, line {line}{}: {message}", if *.column > 0 { format!(", column {}", .column) } else { String::new() })]
 pub struct TemplateError {
     /// Such as `first.ja.txt`.
     pub template: String,
     /// From 1; 0 where no line is to blame.
     pub line: u32,
+    /// In characters, from 1; 0 where no place in the line is to blame.
+    pub column: u32,
     /// What is wrong.
     pub message: String,
 }
@@ -94,6 +96,7 @@ impl Templates {
         let explain = |suffix: &str| TemplateError {
             template: format!("{stem}.{suffix}"),
             line: 0,
+            column: 0,
             message: format!(
                 "the built-in wording is about basic authentication; a campaign that affects \"{}\" needs its own",
                 affects.as_str()
@@ -187,6 +190,8 @@ fn environment() -> Environment<'static> {
     environment.set_syntax(syntax);
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_fuel(Some(FUEL));
+    // Errors know their place in the source; they are told without the values that stood there.
+    environment.set_debug(true);
     environment.set_auto_escape_callback(|name| match name.ends_with(".html") {
         true => AutoEscape::Html,
         false => AutoEscape::None,
@@ -237,7 +242,7 @@ impl io::Write for Bounded {
 }
 
 fn fault(template: &str, message: impl Into<String>) -> TemplateError {
-    TemplateError { template: template.to_owned(), line: 0, message: message.into() }
+    TemplateError { template: template.to_owned(), line: 0, column: 0, message: message.into() }
 }
 
 /// The innermost cause: an error inside an included template is that template's, not its includer's.
@@ -257,8 +262,15 @@ fn explain(template: &str, error: &minijinja::Error) -> TemplateError {
     TemplateError {
         template: inner.name().or(error.name()).unwrap_or(template).to_owned(),
         line: inner.line().and_then(|line| u32::try_from(line).ok()).unwrap_or(0),
+        column: column(inner).and_then(|column| u32::try_from(column).ok()).unwrap_or(0),
         message: detail.map_or_else(|| kind.clone(), |detail| format!("{kind}: {detail}")),
     }
+}
+
+/// Where in its line an error begins: the engine knows the byte in the source.
+fn column(error: &minijinja::Error) -> Option<usize> {
+    let before = error.template_source()?.get(..error.range()?.start)?;
+    Some(before.rsplit('\n').next()?.chars().count() + 1)
 }
 
 /// A subject is one line, or it could begin another header.

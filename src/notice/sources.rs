@@ -51,6 +51,7 @@ pub(super) fn read_dir(dir: &Path) -> Result<BTreeMap<&'static str, String>, Vec
     let unreadable = |what: &Path, why: &dyn std::fmt::Display| TemplateError {
         template: what.display().to_string(),
         line: 0,
+        column: 0,
         message: format!("cannot be read: {why}"),
     };
     let entries = std::fs::read_dir(dir).map_err(|e| vec![unreadable(dir, &e)])?;
@@ -85,12 +86,17 @@ fn known(name: &str) -> Result<&'static str, TemplateError> {
         .min()
         .filter(|(distance, _)| *distance <= 4)
         .map_or(Cow::Borrowed(""), |(_, known)| format!("; did you mean {known}?").into());
-    Err(TemplateError { template: name.to_owned(), line: 0, message: format!("is no template's name{near}") })
+    Err(TemplateError {
+        template: name.to_owned(),
+        line: 0,
+        column: 0,
+        message: format!("is no template's name{near}"),
+    })
 }
 
 /// A template as it is compiled: no byte order mark, LF line ends.
 fn read(path: &Path, name: &str) -> Result<String, TemplateError> {
-    let fault = |message: String| TemplateError { template: name.to_owned(), line: 0, message };
+    let fault = |message: String| TemplateError { template: name.to_owned(), line: 0, column: 0, message };
     let about = std::fs::metadata(path).map_err(|e| fault(format!("cannot be read: {e}")))?;
     if !about.is_file() {
         return Err(fault("is no file".to_owned()));
@@ -105,6 +111,7 @@ fn read(path: &Path, name: &str) -> Result<String, TemplateError> {
         TemplateError {
             template: name.to_owned(),
             line: u32::try_from(line).unwrap_or(0),
+            column: 0,
             message: "is not UTF-8; save it as UTF-8".to_owned(),
         }
     })?;

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use chrono::NaiveDate;
 
 use crate::config::StateUrl;
 use crate::domain::Timestamp;
@@ -100,6 +101,10 @@ pub trait Store: Operators + Send + Sync {
 
     /// Every open case, with everything told in it.
     async fn open_cases(&self) -> Result<Vec<Case>>;
+
+    /// Every open case, and of the resolved ones those in which something was told on `day`: what a pass on that day must
+    /// know to tell no customer twice.
+    async fn cases_to_plan(&self, day: NaiveDate) -> Result<Vec<Case>>;
 
     // --- the outbox ------------------------------------------------------------------------------------------------
 
@@ -269,6 +274,10 @@ pub trait Store: Operators + Send + Sync {
 
     /// Forgets dead contacts: their addresses are not in the customers file any more.
     async fn forget_contacts(&self, contacts: &[DeadContact]) -> Result<()>;
+
+    /// What was sent, or may have been: every delivery with an attempt, the oldest first, with the hash of its bytes;
+    /// `customer`: only this one's.
+    async fn proofs(&self, customer: Option<&CustomerId>) -> Result<Vec<Proof>>;
 
     // --- itself ----------------------------------------------------------------------------------------------------
 

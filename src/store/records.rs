@@ -309,6 +309,23 @@ pub struct AttemptRow {
     pub reply: Option<String>,
 }
 
+/// The proof of one mail: what left, when, and what its bytes were.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// The row, with its recipients and what the servers said of each.
+    pub delivery: Delivery,
+    /// When its first attempt began.
+    pub first_attempt_at: Timestamp,
+    /// When its last attempt that ended did so.
+    pub answered_at: Option<Timestamp>,
+    /// Its Date header.
+    pub date: Option<String>,
+    /// Its bytes.
+    pub length: u64,
+    /// Their SHA-256, in hexadecimal.
+    pub sha256: String,
+}
+
 /// Why nothing leaves just now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {

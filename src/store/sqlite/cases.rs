@@ -56,11 +56,17 @@ pub(super) const INSERT_SITES: &str = "INSERT INTO case_sites \
 pub(super) async fn open(store: &Sqlite) -> Result<Vec<Case>> {
     const WHAT: &str = "read the open cases";
     let mut tx = store.read(WHAT).await?;
-    let cases = sqlx::query_as(OPEN_CASES).fetch_all(&mut *tx).await.map_err(failed(WHAT))?;
-    let sites = sqlx::query_as(OPEN_SITES).fetch_all(&mut *tx).await.map_err(failed(WHAT))?;
-    let told = sqlx::query_as(OPEN_TOLD).fetch_all(&mut *tx).await.map_err(failed(WHAT))?;
+    let open = open_in(&mut tx, WHAT).await?;
     tx.commit().await.map_err(failed(WHAT))?;
-    Ok(assemble(cases, sites, told)?.into_values().collect())
+    Ok(open.into_values().collect())
+}
+
+/// The same, in a picture that is being taken.
+pub(super) async fn open_in(tx: &mut Tx, what: &'static str) -> Result<BTreeMap<CaseId, Case>> {
+    let cases = sqlx::query_as(OPEN_CASES).fetch_all(&mut **tx).await.map_err(failed(what))?;
+    let sites = sqlx::query_as(OPEN_SITES).fetch_all(&mut **tx).await.map_err(failed(what))?;
+    let told = sqlx::query_as(OPEN_TOLD).fetch_all(&mut **tx).await.map_err(failed(what))?;
+    assemble(cases, sites, told)
 }
 
 /// The cases of these customers; `ids` is a JSON list.

@@ -17,6 +17,7 @@ mod lock;
 mod looks;
 mod outbox;
 mod reading;
+mod reports;
 mod rows;
 mod runs;
 
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
+use chrono::NaiveDate;
 use sqlx::{Sqlite as Database, Transaction};
 
 use crate::domain::Timestamp;
@@ -36,8 +38,8 @@ use crate::domain::site::CustomerId;
 
 use super::{
     Acted, AttemptRow, Begun, BounceFinding, By, Claimed, Committed, CustomerState, DeadContact, Delivery, Entry,
-    HistoryEntry, Hold, Lead, LookChange, Message, OutboxAction, OutboxFilter, PassChange, Result, Run, RunCounts,
-    RunId, RunKind, RunOutcome, SiteCounts, SiteRow, Store, StoreError,
+    HistoryEntry, Hold, Lead, LookChange, Message, OutboxAction, OutboxFilter, PassChange, Proof, Result, Run,
+    RunCounts, RunId, RunKind, RunOutcome, SiteCounts, SiteRow, Store, StoreError,
 };
 use lock::{Lock, Locked};
 
@@ -93,6 +95,10 @@ impl Store for Sqlite {
 
     async fn open_cases(&self) -> Result<Vec<Case>> {
         cases::open(self).await
+    }
+
+    async fn cases_to_plan(&self, day: NaiveDate) -> Result<Vec<Case>> {
+        reports::cases_to_plan(self, day).await
     }
 
     async fn commit_pass(&self, change: &PassChange) -> Result<Committed> {
@@ -274,6 +280,10 @@ impl Store for Sqlite {
 
     async fn forget_contacts(&self, dead: &[DeadContact]) -> Result<()> {
         contacts::forget(self, dead).await
+    }
+
+    async fn proofs(&self, customer: Option<&CustomerId>) -> Result<Vec<Proof>> {
+        reports::proofs(self, customer).await
     }
 
     async fn memo(&self, key: &str) -> Result<Option<String>> {

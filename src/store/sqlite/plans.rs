@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sqlx::{AssertSqlSafe, Row};
 
-use super::{Sqlite, alerts, attempts, cases, contacts, desk, events, looks, outbox, reading, runs};
+use super::{Sqlite, alerts, attempts, cases, contacts, desk, events, looks, outbox, reading, reports, runs};
 
 /// A statement, and the walks it may do with the reason.
 type Case = (&'static str, &'static str, &'static [&'static str]);
@@ -128,6 +128,10 @@ const STATEMENTS: &[Case] = &[
     ("what it is about", contacts::ABOUT, SEARCHES),
     ("a contact dies", contacts::DIES, SEARCHES),
     ("a contact lives again", contacts::LIVES, SEARCHES),
+    ("resolved cases, each asked for a notice of the day", reports::RESOLVED_TOLD, &["SCAN c"]),
+    ("a report may show all that was sent", reports::PROOFS, &["SCAN d"]),
+    ("attempts of what was sent", reports::PROOF_ATTEMPTS, SEARCHES),
+    ("its bytes", reports::PROOF_BYTES, SEARCHES),
 ];
 
 /// Walks that cost nothing: bound lists, values, and the holds (three rows at most).
@@ -159,7 +163,9 @@ async fn plan(store: &Sqlite, sql: &str) -> Vec<String> {
 async fn the_statements_are_all_in_the_table() {
     // Reads the sources beside this file: a new constant must be added above.
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/sqlite");
-    let names = ["alerts", "attempts", "cases", "contacts", "desk", "events", "looks", "outbox", "reading", "runs"];
+    let names = [
+        "alerts", "attempts", "cases", "contacts", "desk", "events", "looks", "outbox", "reading", "reports", "runs",
+    ];
     let declared: usize = names
         .iter()
         .map(|name| std::fs::read_to_string(sources.join(format!("{name}.rs"))).unwrap())

@@ -1,0 +1,107 @@
+//! The telephone list: customers with something to do whom no notice of this round has reached, the nearest deadline first.
+
+use chrono::NaiveDate;
+use serde_json::{Value, json};
+
+use super::{Material, accepted};
+use crate::cli::output::{Listing, Shown};
+use crate::domain::campaign::Standing;
+use crate::domain::case::Case;
+use crate::domain::delivery::DeliveryState;
+use crate::store::Delivery;
+
+const COLUMNS: &[&str] = &[
+    "customer",
+    "name",
+    "contact",
+    "phone",
+    "campaign",
+    "reference",
+    "sites",
+    "standing",
+    "deadline",
+    "days_left",
+    "why",
+];
+
+const SHOWN: &[Shown] = &[
+    Shown::one("customer", &["customer"]),
+    Shown::one("name", &["name"]),
+    Shown::one("contact", &["contact"]),
+    Shown::one("phone", &["phone"]),
+    Shown::if_varied("campaign", &["campaign"]),
+    Shown::one("deadline", &["deadline"]),
+    Shown::one("days left", &["days_left"]),
+    Shown::one("why not told", &["why"]),
+];
+
+pub(super) fn listing(material: &Material<'_>) -> anyhow::Result<Listing> {
+    let mut untold: Vec<(&Case, Standing, Option<NaiveDate>)> = Vec::new();
+    for case in material.cases.values().flatten() {
+        let standing = [Standing::Affected, Standing::ConsentMissing].into_iter().find(|s| case.any(*s));
+        let Some(standing) = standing else { continue };
+        if !material.notices(case, standing).any(accepted) {
+            untold.push((case, standing, material.deadline(case)));
+        }
+    }
+    untold.sort_by(|(a, _, x), (b, _, y)| {
+        (x.is_none(), x, &a.customer, &a.campaign).cmp(&(y.is_none(), y, &b.customer, &b.campaign))
+    });
+    let mut listing = Listing::new(COLUMNS).shown(SHOWN);
+    for (case, standing, deadline) in untold {
+        listing.row(row(material, case, standing, deadline));
+    }
+    Ok(listing)
+}
+
+fn row(material: &Material<'_>, case: &Case, standing: Standing, deadline: Option<NaiveDate>) -> Vec<Value> {
+    let customer = material.customer(&case.customer);
+    vec![
+        json!(case.customer.as_str()),
+        json!(material.name(&case.customer)),
+        json!(customer.and_then(|c| c.contact_name.as_ref())),
+        json!(customer.and_then(|c| c.phone.as_ref())),
+        json!(case.campaign.0),
+        json!(case.reference.0),
+        json!(case.standing(standing).map(|(name, _)| name.as_str()).collect::<Vec<_>>()),
+        json!(standing.as_str()),
+        json!(deadline.map(|day| day.to_string())),
+        json!(deadline.map(|day| (day - material.today).num_days())),
+        json!(why(material, case, standing)),
+    ]
+}
+
+/// Why nobody has been told: what became of the last notice, or why there was none.
+fn why(material: &Material<'_>, case: &Case, standing: Standing) -> String {
+    if material.customer(&case.customer).is_none() {
+        return "its row in the customers file has an error".to_owned();
+    }
+    if let Some(last) = material.notices(case, standing).next_back() {
+        return became(last, material.ctx.snapshot.config.calendar.zone);
+    }
+    let next = material.next(&case.customer);
+    match (next.planned.get(&case.campaign), next.nothing.get(&case.campaign)) {
+        (Some((day, planned)), _) => format!("not told yet; the {} notice is due on {day}", planned.due.kind),
+        (None, Some(why)) => why.clone(),
+        (None, None) => "not told yet".to_owned(),
+    }
+}
+
+fn became(last: &Delivery, zone: chrono_tz::Tz) -> String {
+    let kind = last.facts.key.kind;
+    let day = last.state_at.with_timezone(&zone).date_naive();
+    let reply = last.recipients.iter().find_map(|r| r.reply.as_deref());
+    let detail = last.detail.as_deref().or(reply).map(|why| format!(": {why}")).unwrap_or_default();
+    match &last.state {
+        DeliveryState::Held(held) => format!("the {kind} notice is held ({}) since {day}", held.as_str()),
+        DeliveryState::Queued { .. } if last.attempts > 0 => {
+            format!("the {kind} notice was put off {} time(s), it is tried again{detail}", last.attempts)
+        }
+        DeliveryState::Queued { .. } | DeliveryState::Sending => {
+            format!("the {kind} notice waits for its turn since {day}")
+        }
+        DeliveryState::Unknown => format!("whether the {kind} notice of {day} arrived was never heard{detail}"),
+        DeliveryState::Failed | DeliveryState::Sent => format!("the {kind} notice of {day} was not taken{detail}"),
+        DeliveryState::Dropped => format!("the {kind} notice was dropped on {day}{detail}"),
+    }
+}
