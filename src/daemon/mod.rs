@@ -5,6 +5,7 @@
 
 pub mod control;
 pub mod deliver;
+pub mod line;
 pub mod look;
 pub mod mailing;
 pub mod notify;
@@ -13,6 +14,7 @@ pub mod reload;
 pub mod scan;
 pub mod schedule;
 pub mod systemd;
+pub mod turns;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -77,6 +79,12 @@ impl Snapshot {
         });
         let mut seen = std::collections::BTreeSet::new();
         good.chain(bad).filter(|e| seen.insert(e.id.clone())).collect()
+    }
+
+    /// Where in `fleet.members` a customer stands.
+    #[must_use]
+    pub fn number(&self, id: &CustomerId) -> Option<usize> {
+        self.index.get(id).copied()
     }
 
     /// One customer with its logon.

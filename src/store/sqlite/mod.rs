@@ -17,6 +17,7 @@ mod outbox;
 mod reading;
 mod rows;
 mod runs;
+mod scanning;
 
 #[cfg(test)]
 mod plans;
@@ -35,7 +36,7 @@ use crate::domain::site::CustomerId;
 use super::{
     Acted, AttemptRow, Begun, By, Claimed, Committed, CustomerState, Delivery, Entry, HistoryEntry, Hold, Lead,
     LookChange, Message, OutboxAction, OutboxFilter, PassChange, Result, Run, RunCounts, RunId, RunKind, RunOutcome,
-    SiteCounts, SiteRow, Store, StoreError,
+    ScanTurn, SiteCounts, SiteRow, Store, StoreError,
 };
 use lock::{Lock, Locked};
 
@@ -254,6 +255,22 @@ impl Store for Sqlite {
 
     async fn set_memo(&self, key: &str, value: &str) -> Result<()> {
         runs::set_memo(self, key, value).await
+    }
+
+    async fn scan_turns(&self, after: Option<&CustomerId>, limit: u32) -> Result<Vec<ScanTurn>> {
+        scanning::turns(self, after, limit).await
+    }
+
+    async fn note_scanned(&self, customers: &[&CustomerId], at: Timestamp) -> Result<()> {
+        scanning::scanned(self, customers, at).await
+    }
+
+    async fn begun_first(&self, kind: RunKind, due_at: Timestamp, but: RunId) -> Result<Option<Timestamp>> {
+        scanning::begun_first(self, kind, due_at, but).await
+    }
+
+    async fn prune_observations(&self, before: Timestamp) -> Result<u64> {
+        scanning::prune(self, before).await
     }
 
     async fn ping(&self) -> Result<()> {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sqlx::{AssertSqlSafe, Row};
 
-use super::{Sqlite, attempts, cases, desk, events, looks, outbox, reading, runs};
+use super::{Sqlite, attempts, cases, desk, events, looks, outbox, reading, runs, scanning};
 
 /// A statement, and the walks it may do with the reason.
 type Case = (&'static str, &'static str, &'static [&'static str]);
@@ -99,6 +99,11 @@ const STATEMENTS: &[Case] = &[
     ("a customer's observations", reading::OBSERVATIONS, SEARCHES),
     ("a customer's events", reading::EVENTS, SEARCHES),
     ("a customer's attempts", reading::ATTEMPTS, SEARCHES),
+    ("turns of a scan, page by page", scanning::TURNS, SEARCHES),
+    ("who was scanned", scanning::SCANNED, SEARCHES),
+    ("the first run of a schedule time", scanning::BEGUN_FIRST, SEARCHES),
+    ("both ends of the observations", scanning::OBSERVATION_NUMBERS, SEARCHES),
+    ("a window of them is pruned", scanning::PRUNE, SEARCHES),
 ];
 
 /// Walks that cost nothing: bound lists, values, and the holds (three rows at most).
@@ -130,7 +135,7 @@ async fn plan(store: &Sqlite, sql: &str) -> Vec<String> {
 async fn the_statements_are_all_in_the_table() {
     // Reads the sources beside this file: a new constant must be added above.
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/sqlite");
-    let names = ["attempts", "cases", "desk", "events", "looks", "outbox", "reading", "runs"];
+    let names = ["attempts", "cases", "desk", "events", "looks", "outbox", "reading", "runs", "scanning"];
     let declared: usize = names
         .iter()
         .map(|name| std::fs::read_to_string(sources.join(format!("{name}.rs"))).unwrap())
