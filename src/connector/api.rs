@@ -88,10 +88,7 @@ impl Connector for Api {
         let at = self.clock.now();
         let late = || {
             let limit = self.scan.customer_timeout;
-            Failure::new(
-                Reason::Timeout,
-                format!("the customer took longer than scan.customer_timeout ({limit:?})"),
-            )
+            Failure::new(Reason::Timeout, format!("the customer took longer than scan.customer_timeout ({limit:?})"))
         };
         let rows = read.unwrap_or_else(|_| Err(late()));
         CustomerLook { sites: rows.and_then(|rows| sheet::looks(&rows, &account.sites, &self.meanings, at)), at }
@@ -102,9 +99,8 @@ fn headers(config: &ApiConfig) -> Result<HeaderMap, Failure> {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     if let Some(source) = &config.secret {
-        let unusable = |why: String| {
-            Failure::new(Reason::InventoryError, format!("cannot use connector.api.secret: {why}"))
-        };
+        let unusable =
+            |why: String| Failure::new(Reason::InventoryError, format!("cannot use connector.api.secret: {why}"));
         let secret = source.read().map_err(|error| unusable(error.to_string()))?;
         let text = format!("{} {}", config.scheme, secret.expose());
         let no_header = || unusable("it holds what cannot stand in a header".to_owned());
@@ -120,7 +116,10 @@ fn headers(config: &ApiConfig) -> Result<HeaderMap, Failure> {
 fn place(url: &Url, account: &Account) -> Result<Url, Failure> {
     let wants_account = ["{account}", "%7Baccount%7D"].iter().any(|place| url.as_str().contains(place));
     if wants_account && account.account.is_empty() {
-        return Err(Failure::new(Reason::InventoryError, "connector.api.url wants the customer's `account`: it is empty"));
+        return Err(Failure::new(
+            Reason::InventoryError,
+            "connector.api.url wants the customer's `account`: it is empty",
+        ));
     }
     let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let mut text = url.as_str().to_owned();

@@ -79,9 +79,14 @@ pub struct Breaker {
 enum State {
     Closed,
     /// Waiting for `until`; `probes` went out in vain so far.
-    Open { until: Instant, probes: u32 },
+    Open {
+        until: Instant,
+        probes: u32,
+    },
     /// One look is under way.
-    Probing { probes: u32 },
+    Probing {
+        probes: u32,
+    },
     GivenUp(Failure),
 }
 

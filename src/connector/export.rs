@@ -81,7 +81,8 @@ impl Connector for Export {
     async fn look(&self, account: &Account) -> CustomerLook {
         let now = self.clock.now();
         let limit = self.scan.customer_timeout;
-        let late = |_| Err(Failure::new(Reason::Timeout, format!("reading the export file took longer than {limit:?}")));
+        let late =
+            |_| Err(Failure::new(Reason::Timeout, format!("reading the export file took longer than {limit:?}")));
         let table = match tokio::time::timeout(limit, self.table()).await.unwrap_or_else(late) {
             Ok(table) => table,
             Err(failure) => return CustomerLook { sites: Err(failure), at: now },
@@ -110,7 +111,8 @@ fn read(config: &ExportConfig, modified: DateTime<Utc>) -> Result<Table, Failure
 
 fn bytes(path: &Path, max: usize) -> Result<Vec<u8>, Failure> {
     use std::io::Read;
-    let failed = |error: std::io::Error| Failure::new(Reason::Connect, format!("cannot read {}: {error}", path.display()));
+    let failed =
+        |error: std::io::Error| Failure::new(Reason::Connect, format!("cannot read {}: {error}", path.display()));
     let file = std::fs::File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(max as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
@@ -139,7 +141,8 @@ fn json(config: &ExportConfig, bytes: &[u8], modified: DateTime<Utc>) -> Result<
     let list = list.ok_or_else(|| changed(format!("no list of rows at {:?} (connector.export.rows)", config.rows)))?;
     let mut rows: HashMap<String, Vec<Row>> = HashMap::new();
     for (n, site) in list.iter().enumerate() {
-        let get = |field: &str| if field.starts_with('/') { text(site, field) } else { text(site, &format!("/{field}")) };
+        let get =
+            |field: &str| if field.starts_with('/') { text(site, field) } else { text(site, &format!("/{field}")) };
         let customer = get(&config.customer).ok_or_else(|| changed(format!("row {} names no customer", n + 1)))?;
         let fields = &config.fields;
         let row = Row {
@@ -171,7 +174,9 @@ fn csv(config: &ExportConfig, bytes: &[u8], modified: DateTime<Utc>) -> Result<T
     for record in reader.records() {
         let record = record.map_err(|error| {
             let line = error.position().map_or(0, csv::Position::line);
-            changed(format!("the export file's line {line} has another number of cells than its first, or cannot be read"))
+            changed(format!(
+                "the export file's line {line} has another number of cells than its first, or cannot be read"
+            ))
         })?;
         let cell = |n: usize| record.get(n).filter(|text| !text.is_empty()).map(str::to_owned);
         let Some(customer) = cell(customer) else {

@@ -94,7 +94,12 @@ fn refused_lately(member: &Member, state: &CustomerState, now: Timestamp) -> Opt
     );
     let reason = if locked { Reason::AccountLocked } else { Reason::LogonRefused };
     let sites = Err(Failure::new(reason, detail));
-    Some(Looked { look: CustomerLook { sites, at: now }, logon: Logon::NotTried, refused: Some(refused.clone()), asked: false })
+    Some(Looked {
+        look: CustomerLook { sites, at: now },
+        logon: Logon::NotTried,
+        refused: Some(refused.clone()),
+        asked: false,
+    })
 }
 
 /// What the look changes. Pure: decided again from a fresh state when the store says it was stale.

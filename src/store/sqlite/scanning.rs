@@ -14,8 +14,7 @@ pub(super) const TURNS: &str = "SELECT c.id, c.scanned_at, (SELECT json_group_ar
          WHERE k.customer = c.id AND k.state = 'open') AS open \
      FROM customers AS c WHERE c.id > ?1 AND c.gone_at IS NULL ORDER BY c.id LIMIT ?2";
 
-pub(super) const SCANNED: &str =
-    "UPDATE customers SET scanned_at = ?2 WHERE id IN (SELECT value FROM json_each(?1))";
+pub(super) const SCANNED: &str = "UPDATE customers SET scanned_at = ?2 WHERE id IN (SELECT value FROM json_each(?1))";
 
 pub(super) const BEGUN_FIRST: &str = "SELECT min(started_at) FROM runs WHERE kind = ?1 AND due_at = ?2 AND id <> ?3";
 
@@ -38,8 +37,7 @@ struct TurnRow {
 
 pub(super) async fn turns(store: &Sqlite, after: Option<&CustomerId>, limit: u32) -> Result<Vec<ScanTurn>> {
     let query = sqlx::query_as(TURNS).bind(after.map_or("", CustomerId::as_str)).bind(limit);
-    let rows: Vec<TurnRow> =
-        query.fetch_all(&store.pools.readers).await.map_err(failed("read the order of a scan"))?;
+    let rows: Vec<TurnRow> = query.fetch_all(&store.pools.readers).await.map_err(failed("read the order of a scan"))?;
     rows.into_iter()
         .map(|row| {
             let open: Vec<String> =
