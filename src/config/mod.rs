@@ -123,7 +123,6 @@ pub struct FleetConfig {
 
 /// `[connector]`
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "there is one in the process")]
 pub enum ConnectorConfig {
     /// The admin tool.
     Exlook(ExlookConfig),

@@ -28,11 +28,14 @@ pub struct Export {
     clock: Arc<dyn Clock>,
     meanings: Meanings,
     /// The file as it was read last.
-    known: Mutex<Option<(Stamp, Arc<Result<Table, Failure>>)>>,
+    known: Mutex<Option<Known>>,
 }
 
 /// What a file looked like: another one is another file.
 type Stamp = (u64, SystemTime, u64);
+
+/// A file as it was read, or why it could not be.
+type Known = (Stamp, Arc<Result<Table, Failure>>);
 
 /// The file's rows by customer.
 struct Table {
