@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -58,13 +59,24 @@ pub async fn open_with(snapshot: Snapshot, clock: Arc<dyn Clock>) -> anyhow::Res
 }
 
 /// Tells the progress of a scheduled run as the service's status line.
-struct StatusLine;
+#[derive(Default)]
+struct StatusLine {
+    total: AtomicU64,
+}
 
 impl Progress for StatusLine {
+    fn total(&self, steps: u64) {
+        self.total.store(steps, Ordering::Relaxed);
+    }
+
     fn step(&self, counts: &crate::store::RunCounts, sites: &crate::store::SiteCounts) {
         // A run of 100,000 must not be 100,000 datagrams.
         if counts.customers > 0 && counts.customers.is_multiple_of(100) {
-            let text = format!("scanning: {} customers, {} affected sites so far", counts.customers, sites.affected);
+            let total = self.total.load(Ordering::Relaxed);
+            let text = format!(
+                "scanning: {} of {total} customers, {} affected and {} unreadable sites so far",
+                counts.customers, sites.affected, sites.unreadable
+            );
             systemd::tell(&[NotifyState::Status(&text)]);
         }
     }
@@ -104,8 +116,13 @@ pub async fn run(ctx: Context, stop: CancellationToken, hangup: Arc<Notify>) -> 
     let wake_mail = Arc::new(Notify::new());
     let changed = Arc::new(Notify::new());
 
-    let scheduler =
-        Scheduler::new(Arc::clone(&live), Arc::clone(&wake_mail), stop.clone(), tracker.clone(), Arc::new(StatusLine));
+    let scheduler = Scheduler::new(
+        Arc::clone(&live),
+        Arc::clone(&wake_mail),
+        stop.clone(),
+        tracker.clone(),
+        Arc::new(StatusLine::default()),
+    );
     let heartbeat = scheduler.heartbeat.subscribe();
     let (ended_tx, mut ended) = tokio::sync::mpsc::channel::<anyhow::Result<()>>(8);
     let part = |name: &'static str, future: futures_util::future::BoxFuture<'static, anyhow::Result<()>>| {

@@ -64,7 +64,7 @@ fn the_least_that_must_be_said_and_the_defaults() {
     assert_eq!(c.safety.max_age, chrono::TimeDelta::minutes(15));
     assert!(c.alerts.to.is_empty() && c.alerts.webhook.is_none() && c.alerts.heartbeat.is_none());
     assert_eq!(c.web.listen.to_string(), "127.0.0.1:8620");
-    let ConnectorConfig::Exlook(exlook) = &c.connector;
+    let ConnectorConfig::Exlook(exlook) = &c.connector else { panic!("exlook") };
     assert_eq!(exlook.logon_url.as_str(), "https://www.exlook.net/exlookconfig/logon.aspx");
     assert_eq!(exlook.labels.save, "設定内容を保存");
     assert_eq!(exlook.server_types[&ServerType::ExchangeOnline], ["Exchange Online に接続する"]);
@@ -94,7 +94,7 @@ fn every_key_counts() {
         ]
     );
     assert_eq!(c.fleet.customers, Path::new("/srv/kigen/customers.toml"));
-    let ConnectorConfig::Exlook(exlook) = &c.connector;
+    let ConnectorConfig::Exlook(exlook) = &c.connector else { panic!("exlook") };
     assert_eq!(exlook.logon_url.as_str(), "http://tool.example.jp:8080/logon.aspx");
     assert_eq!((exlook.labels.tab.as_str(), exlook.labels.site.as_str()), ("サイト設定", "ExLookサイト名"));
     assert_eq!(exlook.server_types[&ServerType::OnPremises].len(), 2);
@@ -212,7 +212,10 @@ fn each_problem_has_its_place_and_a_hint() {
         ("[connector.exlook]\nlogon_url = \"www.exlook.net\"", 3, 13, "connector.exlook.logon_url", "is not an address", ""),
         ("[connector.exlook.labels]\nsite = \"ExLook サイト設定\"", 3, 8, "connector.exlook.labels.site", "same text as `tab`", ""),
         ("[connector.exlook.server_types]\non_premises = []", 3, 15, "connector.exlook.server_types.on_premises", "is empty", ""),
-        ("[connector.api]\nurl = \"x\"", 2, 12, "connector.api", "not in this version yet", "take it out"),
+        ("[connector.api]\nurl = \"x\"", 3, 7, "connector.api.url", "is not an address", ""),
+        ("[connector.api]\nurl = \"https://a.jp/sites\"", 3, 7, "connector.api.url", "names no customer", "{customer}"),
+        ("[connector.api]\nsites = \"sites\"", 3, 9, "connector.api.sites", "no JSON pointer", "/sites"),
+        ("[connector.export]\npath = \"x.xlsx\"", 3, 8, "connector.export.path", ".csv or a .json", ""),
         ("[microsoft]\nconsent = { client_id = \"x\" }", 3, 1, "microsoft.consent", "not in this version yet", ""),
         ("[mail.bounces]\nimap = { host = \"x\" }", 3, 1, "mail.bounces.imap", "not in this version yet", ""),
         ("[campaign]\nid = \"x\"", 2, 2, "campaign", "double brackets", "[[campaign]]"),

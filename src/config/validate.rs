@@ -44,8 +44,9 @@ fn whole(root: &mut Section<'_, '_>, file: &Path) -> Option<Config> {
     let schedule = sections::basics::schedule(root);
     let calendar = sections::basics::business_hours(root, zone);
     let fleet = sections::basics::fleet(root, base);
-    let connector = sections::connector::connector(root);
-    let scan = sections::connector::scan(root, base);
+    let connector = sections::connector::connector(root, base);
+    let (scan, patience) = sections::connector::scan(root, base);
+    let retention = sections::basics::retention(root);
     sections::connector::logon_is_secure(root, connector.as_ref(), &scan);
     let microsoft = sections::connector::microsoft(root);
     let campaigns = sections::campaign::campaigns(root, base);
@@ -65,6 +66,8 @@ fn whole(root: &mut Section<'_, '_>, file: &Path) -> Option<Config> {
         state,
         schedule,
         scan,
+        patience,
+        retention,
         microsoft,
         safety,
         alerts,

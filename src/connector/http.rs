@@ -122,12 +122,26 @@ impl Polite {
     /// # Errors
     /// A classified failure; its detail names the path, never the query, the fields or the body.
     pub async fn send(&self, jar: &Jar, request: &Request, deadline: Instant) -> Result<Answer, Failure> {
+        self.send_with(jar, request, &HeaderMap::new(), deadline).await
+    }
+
+    /// The same with headers of the caller's own, which take the place of ours.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn send_with(
+        &self,
+        jar: &Jar,
+        request: &Request,
+        headers: &HeaderMap,
+        deadline: Instant,
+    ) -> Result<Answer, Failure> {
         self.refuse_literal(&request.url)?;
         let host = self.host(&request.url);
         let mut tries = 1;
         loop {
             host.left_alone()?;
-            let outcome = self.once(jar, request, &host).await;
+            let outcome = self.once(jar, request, headers, &host).await;
             let last = tries >= self.scan.attempts.max(1) || request.retry == Retry::Never;
             let wait = match &outcome {
                 Ok((answer, after)) => wait_after(answer, *after, request, tries),
@@ -196,7 +210,13 @@ impl Polite {
         Arc::clone(hosts.entry(key).or_insert_with(new))
     }
 
-    async fn once(&self, jar: &Jar, request: &Request, host: &Host) -> Result<(Answer, Option<Duration>), Broken> {
+    async fn once(
+        &self,
+        jar: &Jar,
+        request: &Request,
+        headers: &HeaderMap,
+        host: &Host,
+    ) -> Result<(Answer, Option<Duration>), Broken> {
         let _permit = host.permits.acquire().await.map_err(|_| Broken::gone())?;
         host.turn(self.scan.requests_per_second).await;
         let url = &request.url;
@@ -210,6 +230,7 @@ impl Polite {
         };
         builder = builder.header(reqwest::header::ACCEPT, "text/html,application/xhtml+xml,*/*;q=0.8");
         builder = builder.header(reqwest::header::ACCEPT_LANGUAGE, "ja,en;q=0.5");
+        builder = builder.headers(headers.clone());
         if let Some(cookies) = jar.cookies(url) {
             builder = builder.header(COOKIE, cookies);
         }

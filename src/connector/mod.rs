@@ -3,8 +3,12 @@
 //! Invariant: read only. Nothing here sends a submit control other than log-on.
 
 mod addresses;
+pub mod api;
+pub mod breaker;
 pub mod exlook;
+pub mod export;
 pub mod http;
+mod sheet;
 
 use std::path::PathBuf;
 

@@ -39,6 +39,8 @@ pub struct Looked {
     pub logon: Logon,
     /// What to remember of a refused logon.
     pub refused: Option<Refused>,
+    /// Whether anybody was asked at all: `false` says nothing of the customer's host, and is no turn in a scan.
+    pub asked: bool,
 }
 
 /// Looks at one customer, unless its logon was refused less than 24 hours ago and its entry has not changed.
@@ -56,6 +58,7 @@ pub async fn look(ctx: &Context, member: &Member, state: &CustomerState) -> Look
                 look: CustomerLook { sites, at: now },
                 logon: Logon::NotTried,
                 refused: state.refused.clone(),
+                asked: false,
             };
         }
     };
@@ -75,7 +78,7 @@ pub async fn look(ctx: &Context, member: &Member, state: &CustomerState) -> Look
         None | Some(Reason::PasswordChangeRequired) => (Logon::Good, None),
         Some(_) => (Logon::NotTried, None),
     };
-    Looked { look, logon, refused }
+    Looked { look, logon, refused, asked: true }
 }
 
 fn refused_lately(member: &Member, state: &CustomerState, now: Timestamp) -> Option<Looked> {
@@ -91,7 +94,12 @@ fn refused_lately(member: &Member, state: &CustomerState, now: Timestamp) -> Opt
     );
     let reason = if locked { Reason::AccountLocked } else { Reason::LogonRefused };
     let sites = Err(Failure::new(reason, detail));
-    Some(Looked { look: CustomerLook { sites, at: now }, logon: Logon::NotTried, refused: Some(refused.clone()) })
+    Some(Looked {
+        look: CustomerLook { sites, at: now },
+        logon: Logon::NotTried,
+        refused: Some(refused.clone()),
+        asked: false,
+    })
 }
 
 /// What the look changes. Pure: decided again from a fresh state when the store says it was stale.

@@ -82,7 +82,7 @@ pub fn campaign<'a>(snapshot: &'a Snapshot, id: &CampaignId) -> anyhow::Result<&
 pub fn render(subject: &Subject<'_>, now: Timestamp) -> anyhow::Result<Rendered> {
     let Subject { snapshot, customer, case, due, sites } = subject;
     let config = &snapshot.config;
-    let crate::config::ConnectorConfig::Exlook(exlook) = &config.connector;
+    let links = config.connector.links();
     let templates = snapshot.templates.get(&case.campaign).context("the campaign has no templates")?;
     let notice = Notice {
         kind: due.kind,
@@ -96,8 +96,8 @@ pub fn render(subject: &Subject<'_>, now: Timestamp) -> anyhow::Result<Rendered>
         noticed_on: config.calendar.day(case.round_at),
         federated: None,
         support: &config.mail.support,
-        logon_url: &exlook.logon_url,
-        portal_url: &exlook.portal_url,
+        logon_url: links.logon_url,
+        portal_url: links.portal_url,
         zone: config.calendar.zone,
     };
     Ok(templates.render(&notice)?)

@@ -8,6 +8,7 @@ pub mod bounces;
 pub mod control;
 pub mod deliver;
 pub mod digest;
+pub mod line;
 pub mod look;
 pub mod mailing;
 pub mod notify;
@@ -18,6 +19,7 @@ pub mod running;
 pub mod scan;
 pub mod schedule;
 pub mod systemd;
+pub mod turns;
 pub mod webhook;
 
 use std::collections::BTreeMap;
@@ -100,6 +102,12 @@ impl Snapshot {
         }
         let signer = Arc::new(Signer::load(config)?);
         Ok(Some(Arc::clone(self.signer.get_or_init(|| signer))))
+    }
+
+    /// Where in `fleet.members` a customer stands.
+    #[must_use]
+    pub fn number(&self, id: &CustomerId) -> Option<usize> {
+        self.index.get(id).copied()
     }
 
     /// One customer with its logon.

@@ -9,8 +9,10 @@ use std::time::SystemTime;
 use super::{Context, Snapshot};
 use crate::clock::Clock;
 use crate::config::{self, Config, ConfigErrors, ConnectorConfig};
-use crate::connector::Connector;
+use crate::connector::api::Api;
 use crate::connector::exlook::Exlook;
+use crate::connector::export::Export;
+use crate::connector::{Connector, ConnectorError};
 use crate::fleet::{self, FleetError};
 use crate::metrics::Metrics;
 use crate::notice::{TemplateError, Templates};
@@ -75,9 +77,15 @@ pub fn connector(
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
 ) -> Result<Arc<dyn Connector>, LoadError> {
-    let ConnectorConfig::Exlook(exlook) = &config.connector;
-    let made = Exlook::new(exlook, &config.scan, clock).map_err(|error| LoadError::Connector(error.to_string()))?;
-    Ok(Arc::new(made.counted(metrics)))
+    let scan = &config.scan;
+    let made: Result<Arc<dyn Connector>, ConnectorError> = match &config.connector {
+        ConnectorConfig::Exlook(exlook) => {
+            Exlook::new(exlook, scan, clock).map(|made| Arc::new(made.counted(metrics)) as _)
+        }
+        ConnectorConfig::Api(api) => Api::new(api, scan, clock).map(|made| Arc::new(made.counted(metrics)) as _),
+        ConnectorConfig::Export(export) => Ok(Arc::new(Export::new(export, scan, clock))),
+    };
+    made.map_err(|error| LoadError::Connector(error.to_string()))
 }
 
 /// What runs now. A run takes a [`Context`] and keeps it to its end; the next one may get another.

@@ -1,28 +1,34 @@
 //! One scan: every customer looked at once, politely and at bounded concurrency, and what was seen written in batches.
 //!
-//! Memory does not grow with the fleet beyond the customers file itself: states are loaded in chunks, looks are written as
-//! they come. A cancelled scan leaves what it wrote and is marked `interrupted`; its schedule time is then run again.
+//! Memory does not grow with the fleet beyond the customers file itself (and a dozen bytes a customer for the order): states
+//! are loaded in chunks, looks are written as they come. A scan that is cancelled, or longer than `scan.max_duration`,
+//! leaves what it wrote and is marked `interrupted`; its schedule time is then run again, with whom it did not reach.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use chrono::TimeDelta;
 use futures_util::FutureExt;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::alert::{self, Changed};
+use super::line::{self, Line, Next, Waiting};
 use super::look::{self, Logon, Looked};
 use super::progress::Progress;
+use super::turns;
 use super::{Context, Snapshot};
+use crate::connector::breaker::Sign;
 use crate::domain::Timestamp;
 use crate::domain::campaign::{Campaign, Standing};
 use crate::domain::case::{CaseEvent, LookKind};
 use crate::domain::guard::{self, RefusalStreak};
 use crate::domain::observation::{Consent, CustomerLook, Failure, Observation, Reason, Verdict, observations};
 use crate::domain::site::CustomerId;
-use crate::fleet::{Member, Quarantined};
+use crate::fleet::Quarantined;
 use crate::store::{
     Begun, Committed, CustomerState, Hold, HoldKind, LookChange, Refused, Run, RunCounts, RunKind, RunOutcome,
     SiteCounts,
@@ -52,8 +58,28 @@ pub struct ScanReport {
     pub changed: Changed,
     /// Why a guard stopped it, if one did.
     pub stopped: Option<String>,
-    /// It was cancelled before its end.
+    /// It was cancelled before its end, or its time was over.
     pub interrupted: bool,
+    /// It took longer than `scan.max_duration`; it is `interrupted` then.
+    pub out_of_time: bool,
+    /// It went on with what an interrupted scan of the same schedule time had not reached.
+    pub resumed: bool,
+    /// Customers that were really asked: not those with a bad row, a refused password or a host that was given up.
+    pub asked: u64,
+    /// Unreadable sites (or customers none of whose sites could be listed) by reason.
+    pub unreadable_by_reason: BTreeMap<Reason, u64>,
+    /// Customers with a page that is not as it was: `layout_changed`.
+    pub layout_changed: u64,
+    /// So many of those that it is the tool that changed, not a customer: see [`layout_suspected`]. One alert, not a thousand.
+    pub layout_suspected: bool,
+    /// Customers that were not asked because their host was given up (`scan.host_failures`).
+    pub not_asked: u64,
+}
+
+/// Whether so many customers' pages changed that the tool itself must have: 5 at least, and 5 % of those asked.
+#[must_use]
+pub fn layout_suspected(layout_changed: u64, asked: u64) -> bool {
+    layout_changed >= asked.div_ceil(20).max(5)
 }
 
 /// What became of the wish to scan.
@@ -69,8 +95,17 @@ pub enum Scanned {
 /// For how long a run is believed alive without a sign of life.
 pub const RUN_LEASE: TimeDelta = TimeDelta::minutes(2);
 
-/// Customers whose states are loaded at once, and looks that are written at once.
+/// Looks that are written at once.
 const CHUNK: usize = 128;
+
+/// A sign of life, and what waits is written, at least so often.
+const SIGN: Duration = Duration::from_secs(10);
+
+/// Signs from one line in the log to the next.
+const SIGNS_A_LINE: u32 = 6;
+
+/// How often old observations are looked for.
+const PRUNE_EVERY: TimeDelta = TimeDelta::hours(20);
 
 /// Scans. `each` is given a customer's observations as they come.
 ///
@@ -101,10 +136,14 @@ pub async fn scan(
     super::running::remember(ctx, "scan").await;
     let mut scan = Scan::new(ctx, request, progress);
     scan.run_id = Some(run);
+    if let Some(due_at) = request.due_at {
+        scan.resume_since = store.begun_first(RunKind::Scan, due_at, run).await?;
+    }
     let result = scan.run(stop, &mut each).await;
     let report = scan.report;
     let (outcome, detail) = match &result {
         Err(error) => (RunOutcome::Failed, Some(format!("{error:#}"))),
+        Ok(()) if report.out_of_time => (RunOutcome::Interrupted, Some("longer than scan.max_duration".to_owned())),
         Ok(()) if report.interrupted => (RunOutcome::Interrupted, Some("stopped before its end".to_owned())),
         Ok(()) => (RunOutcome::Done, report.stopped.clone()),
     };
@@ -114,6 +153,9 @@ pub async fn scan(
     ctx.metrics.scan_finished(ctx.now() - now, ctx.now(), outcome == RunOutcome::Done);
     hold_if_suspicious(ctx, &report, scan.known_before).await?;
     alert::after_scan(ctx, request, &report).await;
+    if outcome == RunOutcome::Done && report.stopped.is_none() && request.only.is_empty() {
+        prune(ctx).await;
+    }
     Ok(Scanned::Ran(Box::new(report)))
 }
 
@@ -132,6 +174,30 @@ async fn hold_if_suspicious(ctx: &Context, report: &ScanReport, known_before: us
     ctx.store.set_hold(&hold).await.context("cannot set the hold")
 }
 
+/// Forgets what `retention.observations` says. A failure is no failure of the scan.
+async fn prune(ctx: &Context) {
+    match pruned(ctx).await {
+        Ok(0) => {}
+        Ok(pruned) => tracing::info!("{pruned} old observations forgotten (retention.observations)"),
+        Err(error) => tracing::error!("cannot forget old observations: {:#}", anyhow::Error::from(error)),
+    }
+}
+
+/// Once a day or so.
+async fn pruned(ctx: &Context) -> crate::store::Result<u64> {
+    const MEMO: &str = "retention.pruned";
+    let now = ctx.now();
+    let last = ctx.store.memo(MEMO).await?.and_then(|text| text.parse().ok());
+    let last = last.and_then(Timestamp::from_timestamp_millis).filter(|at| *at <= now);
+    if last.is_some_and(|at| now - at < PRUNE_EVERY) {
+        return Ok(0);
+    }
+    let before = now - ctx.snapshot.config.retention.observations;
+    let pruned = ctx.store.prune_observations(before).await?;
+    ctx.store.set_memo(MEMO, &now.timestamp_millis().to_string()).await?;
+    Ok(pruned)
+}
+
 /// One scan in progress.
 struct Scan<'a> {
     ctx: &'a Context,
@@ -143,7 +209,10 @@ struct Scan<'a> {
     streak: RefusalStreak,
     report: ScanReport,
     known_before: usize,
-    last_sign: Timestamp,
+    /// The first run of this schedule time began then.
+    resume_since: Option<Timestamp>,
+    began_at: Timestamp,
+    total: usize,
 }
 
 /// A customer's look, waiting to be written.
@@ -152,6 +221,7 @@ struct Pending {
     seen: Vec<Observation>,
     refused: Option<Refused>,
     at: Timestamp,
+    asked: bool,
 }
 
 impl<'a> Scan<'a> {
@@ -167,7 +237,9 @@ impl<'a> Scan<'a> {
             streak: RefusalStreak::new(snapshot.config.safety.logon_failures),
             report: ScanReport::default(),
             known_before: 0,
-            last_sign: ctx.now(),
+            resume_since: None,
+            began_at: ctx.now(),
+            total: 0,
         }
     }
 
@@ -175,53 +247,168 @@ impl<'a> Scan<'a> {
         let snapshot = self.snapshot;
         let wanted: BTreeSet<&CustomerId> = self.request.only.iter().collect();
         let chosen = |id: &CustomerId| wanted.is_empty() || wanted.contains(id);
-        let members = &snapshot.fleet.members;
-        let numbers: Vec<usize> = (0..members.len()).filter(|n| chosen(&members[*n].customer.id)).collect();
         let bad: Vec<&Quarantined> =
             snapshot.fleet.quarantined.iter().filter(|q| q.id.as_ref().is_some_and(chosen)).collect();
-        self.progress.total((numbers.len() + bad.len()) as u64);
-
+        let turns = turns::order(self.ctx, chosen, self.resume_since).await?;
+        self.total = turns.len() + bad.len();
+        self.report.resumed = self.resume_since.is_some();
+        if self.report.resumed {
+            tracing::info!("the scan goes on where it was cut short: {} customers are left", turns.len());
+        }
+        self.progress.total(self.total as u64);
         self.quarantined(&bad, each).await?;
-        let (ctx, no_save) = (self.ctx, self.request.no_save);
-        let concurrency = snapshot.config.scan.concurrency.max(1);
+        self.look_at_all(Line::new(turns, self.request.no_save), stop, each).await?;
+        self.report.layout_suspected = layout_suspected(self.report.layout_changed, self.report.asked);
+        if self.report.layout_suspected {
+            tracing::error!(
+                "the pages of {} of {} customers are not as they were (layout_changed): the admin tool itself seems to \
+                 have changed; look at `kigen sites --verdict unreadable`, and at connector.exlook.labels",
+                self.report.layout_changed,
+                self.report.asked
+            );
+        }
+        Ok(())
+    }
+
+    async fn look_at_all(
+        &mut self,
+        mut line: Line,
+        stop: &CancellationToken,
+        each: &mut impl FnMut(&[Observation]),
+    ) -> anyhow::Result<()> {
+        let config = &self.snapshot.config;
+        let concurrency = config.scan.concurrency.max(1);
+        let began = Instant::now();
+        let out_of_time = tokio::time::sleep_until(began + config.patience.max_duration);
+        tokio::pin!(out_of_time);
+        let mut signs = tokio::time::interval_at(began + SIGN, SIGN);
+        signs.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut signed = 0;
         let halt = CancellationToken::new();
-        let mut chunks = numbers.chunks(CHUNK);
-        let mut waiting = VecDeque::new();
+        let stop = stop.child_token();
         // Tasks, not futures in this one: a look must go on while what others saw is written.
         let mut looking = JoinSet::new();
         let mut pending = Vec::new();
         loop {
-            while looking.len() < concurrency {
-                if waiting.is_empty() {
-                    let Some(chunk) = chunks.next() else { break };
-                    waiting = states(ctx, chunk, no_save).await?;
-                    continue;
+            let mut wake = None;
+            while looking.len() < concurrency && !stop.is_cancelled() {
+                let (waiting, failure) = match line.next(self.ctx).await? {
+                    Next::Look(waiting) if !halt.is_cancelled() => {
+                        looking.spawn(look_unless_stopped(self.ctx.clone(), waiting, halt.clone(), stop.clone()));
+                        continue;
+                    }
+                    Next::Look(waiting) => {
+                        line.note(waiting.host.as_deref(), &Sign::Nothing, waiting.probe);
+                        (waiting, self.skipped())
+                    }
+                    Next::GivenUp(waiting, failure) => {
+                        self.report.not_asked += 1;
+                        (waiting, failure)
+                    }
+                    Next::Wait(until) => {
+                        wake = until;
+                        break;
+                    }
+                    Next::End => break,
+                };
+                self.take_unasked(waiting, failure, &mut pending, each);
+                if pending.len() >= CHUNK {
+                    self.write(&mut pending).await?;
                 }
-                let Some((number, state)) = waiting.pop_front() else { break };
-                looking.spawn(look_unless_stopped(ctx.clone(), number, state, halt.clone(), stop.clone()));
             }
-            let Some(ended) = looking.join_next().await else { break };
-            let (number, state, looked) = ended.context("a look ended early")?;
-            if looked.is_none() && stop.is_cancelled() {
-                self.report.interrupted = true;
-                continue;
+            if looking.is_empty() && (wake.is_none() || stop.is_cancelled()) {
+                break;
             }
-            let looked = looked.unwrap_or_else(|| self.skipped());
-            self.note_logon(&looked, &halt);
-            self.take(&members[number], state, looked, &mut pending, each);
-            if pending.len() >= CHUNK || self.sign_due() {
-                self.write(&mut pending).await?;
+            tokio::select! {
+                Some(ended) = looking.join_next() => {
+                    let (waiting, looked) = ended.context("a look ended early")?;
+                    self.ended(waiting, looked, &mut line, &halt, &stop, &mut pending, each);
+                    if pending.len() >= CHUNK {
+                        self.write(&mut pending).await?;
+                    }
+                }
+                () = wait_until(wake) => {}
+                () = stop.cancelled(), if looking.is_empty() => {}
+                () = &mut out_of_time, if !self.report.out_of_time => {
+                    tracing::warn!("the scan took longer than scan.max_duration; what it did not reach is resumed");
+                    self.report.out_of_time = true;
+                    stop.cancel();
+                }
+                _ = signs.tick() => {
+                    self.write(&mut pending).await?;
+                    signed += 1;
+                    if signed % SIGNS_A_LINE == 0 {
+                        self.tell(began.elapsed());
+                    }
+                }
             }
         }
+        self.report.interrupted |= stop.is_cancelled();
         self.write(&mut pending).await
     }
 
+    /// A line in the log, once a minute.
+    fn tell(&self, took: Duration) {
+        let (done, sites) = (self.report.counts.customers, self.report.sites);
+        let rate = done as f64 / took.as_secs_f64().max(1.0);
+        let left = (self.total as u64).saturating_sub(done) as f64 / rate.max(0.01);
+        tracing::info!(
+            "scanning: {done} of {} customers, {rate:.1} a second, about {:.0} min left; {} affected, {} switched, \
+             {} consent_missing, {} not_exchange_online, {} unreadable",
+            self.total,
+            left / 60.0,
+            sites.affected,
+            sites.switched,
+            sites.consent_missing,
+            sites.not_exchange_online,
+            sites.unreadable,
+        );
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one loop")]
+    fn ended(
+        &mut self,
+        waiting: Waiting,
+        looked: Option<Looked>,
+        line: &mut Line,
+        halt: &CancellationToken,
+        stop: &CancellationToken,
+        pending: &mut Vec<Pending>,
+        each: &mut impl FnMut(&[Observation]),
+    ) {
+        let Some(looked) = looked else {
+            // Cancelled: no look at all. Halted: it says so, as the rest of the fleet does.
+            line.note(waiting.host.as_deref(), &Sign::Nothing, waiting.probe);
+            if !stop.is_cancelled() {
+                self.take_unasked(waiting, self.skipped(), pending, each);
+            }
+            return;
+        };
+        let sign = if looked.asked { Sign::of(&looked.look) } else { Sign::Nothing };
+        if let Some(news) = line.note(waiting.host.as_deref(), &sign, waiting.probe) {
+            tracing::warn!("{news}");
+        }
+        self.note_logon(&looked, halt);
+        self.take(waiting, looked, pending, each);
+    }
+
     /// The guard stopped the scan: the rest of the fleet is not looked at, and says so.
-    fn skipped(&self) -> Looked {
+    fn skipped(&self) -> Failure {
         let why = self.report.stopped.clone().unwrap_or_else(|| "a guard stopped the scan".to_owned());
-        let at = self.ctx.now();
-        let sites = Err(Failure::new(Reason::Skipped, why));
-        Looked { look: CustomerLook { sites, at }, logon: Logon::NotTried, refused: None }
+        Failure::new(Reason::Skipped, why)
+    }
+
+    /// What was not asked says nothing of the password: what was remembered stays.
+    fn take_unasked(
+        &mut self,
+        waiting: Waiting,
+        failure: Failure,
+        pending: &mut Vec<Pending>,
+        each: &mut impl FnMut(&[Observation]),
+    ) {
+        let look = CustomerLook { sites: Err(failure), at: self.ctx.now() };
+        let refused = waiting.state.refused.clone();
+        self.take(waiting, Looked { look, logon: Logon::NotTried, refused, asked: false }, pending, each);
     }
 
     fn note_logon(&mut self, looked: &Looked, halt: &CancellationToken) {
@@ -244,22 +431,24 @@ impl<'a> Scan<'a> {
 
     fn take(
         &mut self,
-        member: &Member,
-        state: CustomerState,
+        waiting: Waiting,
         looked: Looked,
         pending: &mut Vec<Pending>,
         each: &mut impl FnMut(&[Observation]),
     ) {
-        let seen = observations(&member.customer.id, &looked.look, Consent::NotChecked);
-        // A skipped look says nothing of the password: what was remembered stays.
-        let skipped = seen.iter().any(|o| o.verdict == Verdict::Unreadable(Reason::Skipped));
-        let refused = if skipped { state.refused.clone() } else { looked.refused };
+        let Waiting { state, .. } = waiting;
+        let seen = observations(&state.id, &looked.look, Consent::NotChecked);
+        if looked.asked {
+            self.report.asked += 1;
+            let changed = seen.iter().any(|o| o.verdict == Verdict::Unreadable(Reason::LayoutChanged));
+            self.report.layout_changed += u64::from(changed);
+        }
         if state.sites.iter().any(|o| o.site.is_some()) {
             self.known_before += 1;
         }
         self.report.changed.note(&seen);
         self.count(&seen, each);
-        pending.push(Pending { state, seen, refused, at: looked.look.at });
+        pending.push(Pending { state, seen, refused: looked.refused, at: looked.look.at, asked: looked.asked });
     }
 
     fn count(&mut self, seen: &[Observation], each: &mut impl FnMut(&[Observation])) {
@@ -269,6 +458,7 @@ impl<'a> Scan<'a> {
             self.report.sites.add(observation.verdict, 1);
             if let Verdict::Unreadable(reason) = observation.verdict {
                 self.report.counts.unreadable += 1;
+                *self.report.unreadable_by_reason.entry(reason).or_default() += 1;
                 tracing::debug!(
                     customer = %observation.customer,
                     site = observation.site.as_ref().map(ToString::to_string),
@@ -298,21 +488,16 @@ impl<'a> Scan<'a> {
                 let look = CustomerLook { sites: Err(inventory_error(row)), at };
                 let seen = observations(&id, &look, Consent::NotChecked);
                 self.count(&seen, each);
-                let state = states.iter().find(|s| s.id == id).cloned().unwrap_or_else(|| unknown(&id));
-                pending.push(Pending { refused: state.refused.clone(), state, seen, at });
+                let state = states.iter().find(|s| s.id == id).cloned().unwrap_or_else(|| line::unknown(&id));
+                pending.push(Pending { refused: state.refused.clone(), state, seen, at, asked: false });
             }
             self.write(&mut pending).await?;
         }
         Ok(())
     }
 
-    fn sign_due(&self) -> bool {
-        self.ctx.now() - self.last_sign >= TimeDelta::seconds(10)
-    }
-
     async fn write(&mut self, pending: &mut Vec<Pending>) -> anyhow::Result<()> {
         let now = self.ctx.now();
-        self.last_sign = now;
         if self.request.no_save {
             pending.clear();
             return Ok(());
@@ -324,7 +509,7 @@ impl<'a> Scan<'a> {
             }
             let changes: Vec<LookChange> = pending
                 .iter()
-                .map(|p| look::change(&p.state, &self.campaigns, &p.seen, p.refused.clone(), LookKind::Scan, p.at))
+                .map(|p| look::change(&p.state, &self.campaigns, &p.seen, p.refused.clone(), self.kind(p), p.at))
                 .collect();
             let committed = self.ctx.store.commit_looks(&changes).await.context("cannot write what was seen")?;
             for (change, done) in changes.iter().zip(&committed) {
@@ -334,6 +519,14 @@ impl<'a> Scan<'a> {
             }
             let written = changes.iter().zip(&committed).filter(|(_, done)| **done != Committed::Stale);
             alert::of_looks(self.ctx, written.map(|(change, _)| change)).await;
+            // After it, not before: who is noted and not written would be left out of a resumed scan.
+            let noted: Vec<&CustomerId> = pending
+                .iter()
+                .zip(&committed)
+                .filter(|(p, done)| p.asked && **done != Committed::Stale)
+                .map(|(p, _)| &p.state.id)
+                .collect();
+            self.ctx.store.note_scanned(&noted, now).await.context("cannot note who was scanned")?;
             let mut done = committed.iter();
             pending.retain(|_| done.next() == Some(&Committed::Stale));
             self.refresh(pending).await?;
@@ -345,6 +538,15 @@ impl<'a> Scan<'a> {
             self.ctx.store.extend_run(run, self.report.counts, now + RUN_LEASE).await?;
         }
         Ok(())
+    }
+
+    /// A file that was exported once and is looked at twice is one piece of evidence: it confirms nothing a second time.
+    fn kind(&self, pending: &Pending) -> LookKind {
+        let known = |o: &Observation| {
+            o.site.is_some() && pending.state.sites.iter().any(|s| s.site == o.site && s.observed_at >= o.observed_at)
+        };
+        let again = pending.at < self.began_at && pending.seen.iter().all(known);
+        if again { LookKind::Check } else { LookKind::Scan }
     }
 
     async fn refresh(&self, pending: &mut [Pending]) -> anyhow::Result<()> {
@@ -361,54 +563,40 @@ impl<'a> Scan<'a> {
     }
 }
 
+/// Ends at that instant; without one, never.
+async fn wait_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// One look, or none where the scan is told to stop or a guard stopped it. A panic costs this customer's look only.
 async fn look_unless_stopped(
     ctx: Context,
-    number: usize,
-    state: CustomerState,
+    waiting: Waiting,
     halt: CancellationToken,
     stop: CancellationToken,
-) -> (usize, CustomerState, Option<Looked>) {
+) -> (Waiting, Option<Looked>) {
     if halt.is_cancelled() || stop.is_cancelled() {
-        return (number, state, None);
+        return (waiting, None);
     }
-    let member = &ctx.snapshot.fleet.members[number];
+    let member = &ctx.snapshot.fleet.members[waiting.number];
     let looked = tokio::select! {
         // A look writes nothing, so it may be dropped half-way.
         () = stop.cancelled() => None,
-        looked = AssertUnwindSafe(look::look(&ctx, member, &state)).catch_unwind() => {
-            Some(looked.unwrap_or_else(|_| panicked(&ctx, &state)))
+        looked = AssertUnwindSafe(look::look(&ctx, member, &waiting.state)).catch_unwind() => {
+            Some(looked.unwrap_or_else(|_| panicked(&ctx, &waiting.state)))
         }
     };
-    (number, state, looked)
+    (waiting, looked)
 }
 
 fn panicked(ctx: &Context, state: &CustomerState) -> Looked {
     tracing::error!(customer = %state.id, "looking at this customer failed inside kigen; please report it");
     let failure = Failure::new(Reason::LayoutChanged, "looking at this customer failed inside kigen; see the log");
     let look = CustomerLook { sites: Err(failure), at: ctx.now() };
-    Looked { look, logon: Logon::NotTried, refused: state.refused.clone() }
-}
-
-/// The customers of a chunk, by their number in the file, with their states; one that is unknown to the store
-/// (`--no-save` before the first scan) has a blank state.
-async fn states(ctx: &Context, chunk: &[usize], no_save: bool) -> anyhow::Result<VecDeque<(usize, CustomerState)>> {
-    let id = |number: &usize| &ctx.snapshot.fleet.members[*number].customer.id;
-    let ids: Vec<CustomerId> = chunk.iter().map(|n| id(n).clone()).collect();
-    let mut known: BTreeMap<CustomerId, CustomerState> =
-        ctx.store.customer_states(&ids).await?.into_iter().map(|s| (s.id.clone(), s)).collect();
-    let state = |number: &usize| {
-        let state = known.remove(id(number));
-        if state.is_none() && !no_save {
-            tracing::error!(customer = %id(number), "the store does not know this customer");
-        }
-        (*number, state.unwrap_or_else(|| unknown(id(number))))
-    };
-    Ok(chunk.iter().map(state).collect())
-}
-
-fn unknown(id: &CustomerId) -> CustomerState {
-    CustomerState { id: id.clone(), version: 0, refused: None, cases: Vec::new(), sites: Vec::new() }
+    Looked { look, logon: Logon::NotTried, refused: state.refused.clone(), asked: false }
 }
 
 fn inventory_error(row: &Quarantined) -> Failure {

@@ -287,6 +287,21 @@ pub trait Store: Operators + Send + Sync {
     /// Remembers a word.
     async fn set_memo(&self, key: &str, value: &str) -> Result<()>;
 
+    // --- scanning --------------------------------------------------------------------------------------------------
+
+    /// What decides when a customer's turn in a scan comes, by id, from the first id after `after` on, at most `limit`.
+    async fn scan_turns(&self, after: Option<&CustomerId>, limit: u32) -> Result<Vec<ScanTurn>>;
+
+    /// Remembers that a scan looked at these customers at that instant, whatever it saw.
+    async fn note_scanned(&self, customers: &[&CustomerId], at: Timestamp) -> Result<()>;
+
+    /// When the first run for that schedule time began, `but` not counted: a run that is begun again goes on from there.
+    async fn begun_first(&self, kind: RunKind, due_at: Timestamp, but: RunId) -> Result<Option<Timestamp>>;
+
+    /// Forgets observations last seen before that instant, but never a site's newest one, nor any of a customer with an
+    /// open case. Returns how many.
+    async fn prune_observations(&self, before: Timestamp) -> Result<u64>;
+
     /// A round trip that proves the store can be read and written.
     async fn ping(&self) -> Result<()>;
 

@@ -153,6 +153,17 @@ pub struct CustomerState {
     pub sites: Vec<Observation>,
 }
 
+/// What decides when a customer's turn in a scan comes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanTurn {
+    /// Whose.
+    pub customer: CustomerId,
+    /// When a scan looked at it last; `None`: none ever did.
+    pub scanned_at: Option<Timestamp>,
+    /// The campaigns in which it has an open case.
+    pub open: Vec<CampaignId>,
+}
+
 /// A refused logon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {

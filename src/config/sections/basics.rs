@@ -1,4 +1,4 @@
-//! The keys at the top of the file, `[schedule]`, `[business_hours]` and `[fleet]`.
+//! The keys at the top of the file, `[schedule]`, `[business_hours]`, `[fleet]` and `[retention]`.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use chrono_tz::Tz;
 
 use crate::config::section::Section;
 use crate::config::values::Bad;
-use crate::config::{CampaignConfig, FleetConfig, Mode, ScheduleConfig, StateUrl, dates, values};
+use crate::config::{CampaignConfig, FleetConfig, Mode, RetentionConfig, ScheduleConfig, StateUrl, dates, values};
 use crate::domain::calendar::{Calendar, Holidays};
 
 pub(in crate::config) fn mode(s: &mut Section<'_, '_>) -> Mode {
@@ -82,4 +82,8 @@ pub(in crate::config) fn fleet(s: &mut Section<'_, '_>, base: &Path) -> Option<F
         });
         Some(FleetConfig { customers: customers? })
     })
+}
+
+pub(in crate::config) fn retention(s: &mut Section<'_, '_>) -> RetentionConfig {
+    s.section("retention", |s| RetentionConfig { observations: s.or("observations", "400d", values::time_delta) })
 }

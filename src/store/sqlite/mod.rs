@@ -20,6 +20,7 @@ mod reading;
 mod reports;
 mod rows;
 mod runs;
+mod scanning;
 
 #[cfg(test)]
 mod plans;
@@ -39,7 +40,7 @@ use crate::domain::site::CustomerId;
 use super::{
     Acted, AttemptRow, Begun, BounceFinding, By, Claimed, Committed, CustomerState, DeadContact, Delivery, Entry,
     HistoryEntry, Hold, Lead, LookChange, Message, OutboxAction, OutboxFilter, PassChange, Proof, Result, Run,
-    RunCounts, RunId, RunKind, RunOutcome, SiteCounts, SiteRow, Store, StoreError,
+    RunCounts, RunId, RunKind, RunOutcome, ScanTurn, SiteCounts, SiteRow, Store, StoreError,
 };
 use lock::{Lock, Locked};
 
@@ -292,6 +293,22 @@ impl Store for Sqlite {
 
     async fn set_memo(&self, key: &str, value: &str) -> Result<()> {
         runs::set_memo(self, key, value).await
+    }
+
+    async fn scan_turns(&self, after: Option<&CustomerId>, limit: u32) -> Result<Vec<ScanTurn>> {
+        scanning::turns(self, after, limit).await
+    }
+
+    async fn note_scanned(&self, customers: &[&CustomerId], at: Timestamp) -> Result<()> {
+        scanning::scanned(self, customers, at).await
+    }
+
+    async fn begun_first(&self, kind: RunKind, due_at: Timestamp, but: RunId) -> Result<Option<Timestamp>> {
+        scanning::begun_first(self, kind, due_at, but).await
+    }
+
+    async fn prune_observations(&self, before: Timestamp) -> Result<u64> {
+        scanning::prune(self, before).await
     }
 
     async fn ping(&self) -> Result<()> {

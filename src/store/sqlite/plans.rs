@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sqlx::{AssertSqlSafe, Row};
 
-use super::{Sqlite, alerts, attempts, cases, contacts, desk, events, looks, outbox, reading, reports, runs};
+use super::{Sqlite, alerts, attempts, cases, contacts, desk, events, looks, outbox, reading, reports, runs, scanning};
 
 /// A statement, and the walks it may do with the reason.
 type Case = (&'static str, &'static str, &'static [&'static str]);
@@ -132,6 +132,11 @@ const STATEMENTS: &[Case] = &[
     ("a report may show all that was sent", reports::PROOFS, &["SCAN d"]),
     ("attempts of what was sent", reports::PROOF_ATTEMPTS, SEARCHES),
     ("its bytes", reports::PROOF_BYTES, SEARCHES),
+    ("turns of a scan, page by page", scanning::TURNS, SEARCHES),
+    ("who was scanned", scanning::SCANNED, SEARCHES),
+    ("the first run of a schedule time", scanning::BEGUN_FIRST, SEARCHES),
+    ("both ends of the observations", scanning::OBSERVATION_NUMBERS, SEARCHES),
+    ("a window of them is pruned", scanning::PRUNE, SEARCHES),
 ];
 
 /// Walks that cost nothing: bound lists, values, and the holds (three rows at most).
@@ -165,6 +170,7 @@ async fn the_statements_are_all_in_the_table() {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/sqlite");
     let names = [
         "alerts", "attempts", "cases", "contacts", "desk", "events", "looks", "outbox", "reading", "reports", "runs",
+        "scanning",
     ];
     let declared: usize = names
         .iter()

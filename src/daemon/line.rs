@@ -1,0 +1,170 @@
+//! Who is looked at next in a scan: the fleet in its order, in chunks, except customers of a host that is paused.
+//!
+//! Invariant: at most [`PARKED`] customers of paused hosts wait in memory with their states; then the rest waits too.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use tokio::time::Instant;
+
+use super::Context;
+use super::turns::Turn;
+use crate::connector::breaker::{Admission, Breaker, Sign};
+use crate::domain::observation::Failure;
+use crate::domain::site::CustomerId;
+use crate::store::CustomerState;
+
+/// Customers whose states are loaded at once.
+const CHUNK: usize = 128;
+
+/// Customers of paused hosts that wait in memory.
+const PARKED: usize = 8 * CHUNK;
+
+/// A customer in the row.
+pub struct Waiting {
+    /// Where in the customers file it stands.
+    pub number: usize,
+    /// What is known of it.
+    pub state: CustomerState,
+    /// Whom its look asks; `None`: nobody over a network.
+    pub host: Option<String>,
+    /// The look decides whether its host is asked for others.
+    pub probe: bool,
+}
+
+/// What comes next.
+pub enum Next {
+    /// Look at this customer.
+    Look(Waiting),
+    /// Its host is given up: this is its look's failure.
+    GivenUp(Waiting, Failure),
+    /// All that are left wait: for a look under way, or until that instant.
+    Wait(Option<Instant>),
+    /// Nobody is left.
+    End,
+}
+
+/// The row, and the hosts' breakers.
+pub struct Line {
+    turns: std::vec::IntoIter<Turn>,
+    waiting: VecDeque<Waiting>,
+    parked: BTreeMap<String, VecDeque<Waiting>>,
+    parked_count: usize,
+    breakers: HashMap<String, Breaker>,
+    no_save: bool,
+}
+
+impl Line {
+    /// In that order. `no_save`: the store need not know everybody.
+    #[must_use]
+    pub fn new(turns: Vec<Turn>, no_save: bool) -> Self {
+        Self {
+            turns: turns.into_iter(),
+            waiting: VecDeque::new(),
+            parked: BTreeMap::new(),
+            parked_count: 0,
+            breakers: HashMap::new(),
+            no_save,
+        }
+    }
+
+    /// The next customer.
+    ///
+    /// # Errors
+    /// When the states cannot be read.
+    pub async fn next(&mut self, ctx: &Context) -> anyhow::Result<Next> {
+        loop {
+            let now = Instant::now();
+            if let Some(next) = self.unpark(now) {
+                return Ok(next);
+            }
+            let Some(waiting) = self.waiting.pop_front() else {
+                if self.parked_count < PARKED && !self.turns.as_slice().is_empty() {
+                    self.load(ctx).await?;
+                    continue;
+                }
+                return Ok(if self.parked_count == 0 { Next::End } else { Next::Wait(self.reopens_at()) });
+            };
+            match self.admit(ctx, waiting.host.as_deref(), now) {
+                Admission::Go => return Ok(Next::Look(waiting)),
+                Admission::Probe => return Ok(Next::Look(Waiting { probe: true, ..waiting })),
+                Admission::GivenUp(failure) => return Ok(Next::GivenUp(waiting, failure)),
+                Admission::Later(_) => {
+                    self.parked_count += 1;
+                    self.parked.entry(waiting.host.clone().unwrap_or_default()).or_default().push_back(waiting);
+                }
+            }
+        }
+    }
+
+    /// What a look says of its host. Returns what is new for the log.
+    pub fn note(&mut self, host: Option<&str>, sign: &Sign, probe: bool) -> Option<String> {
+        self.breakers.get_mut(host?)?.note(sign, probe, Instant::now())
+    }
+
+    fn admit(&mut self, ctx: &Context, host: Option<&str>, now: Instant) -> Admission {
+        let Some(host) = host else { return Admission::Go };
+        if let Some(breaker) = self.breakers.get_mut(host) {
+            return breaker.admit(now);
+        }
+        let patience = &ctx.snapshot.config.patience;
+        let breaker = Breaker::new(host, patience.host_failures, patience.host_pause);
+        self.breakers.entry(host.to_owned()).or_insert(breaker).admit(now)
+    }
+
+    /// The first of a paused host that may go now.
+    fn unpark(&mut self, now: Instant) -> Option<Next> {
+        for (host, parked) in &mut self.parked {
+            let Some(breaker) = self.breakers.get_mut(host) else { continue };
+            if parked.is_empty() {
+                continue;
+            }
+            let admission = breaker.admit(now);
+            if matches!(admission, Admission::Later(_)) {
+                continue;
+            }
+            let Some(waiting) = parked.pop_front() else { continue };
+            self.parked_count -= 1;
+            return Some(match admission {
+                Admission::GivenUp(failure) => Next::GivenUp(waiting, failure),
+                admission => Next::Look(Waiting { probe: admission == Admission::Probe, ..waiting }),
+            });
+        }
+        None
+    }
+
+    fn reopens_at(&self) -> Option<Instant> {
+        let paused = self.parked.iter().filter(|(_, parked)| !parked.is_empty());
+        paused.filter_map(|(host, _)| self.breakers.get(host)?.reopens_at()).min()
+    }
+
+    /// The next customers of the order with their states; one that is unknown to the store (`--no-save` before the first
+    /// scan) has a blank state.
+    async fn load(&mut self, ctx: &Context) -> anyhow::Result<()> {
+        let snapshot = &ctx.snapshot;
+        let numbers: Vec<usize> = self.turns.by_ref().take(CHUNK).map(|turn| turn.number as usize).collect();
+        let id = |number: &usize| &snapshot.fleet.members[*number].customer.id;
+        let ids: Vec<CustomerId> = numbers.iter().map(|n| id(n).clone()).collect();
+        let mut known: HashMap<CustomerId, CustomerState> =
+            ctx.store.customer_states(&ids).await?.into_iter().map(|s| (s.id.clone(), s)).collect();
+        for number in numbers {
+            let state = known.remove(id(&number));
+            if state.is_none() && !self.no_save {
+                tracing::error!(customer = %id(&number), "the store does not know this customer");
+            }
+            let member = &snapshot.fleet.members[number];
+            self.waiting.push_back(Waiting {
+                number,
+                state: state.unwrap_or_else(|| unknown(id(&number))),
+                host: snapshot.config.connector.host(member.logon.url.as_ref()),
+                probe: false,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A customer of which nothing is known.
+#[must_use]
+pub fn unknown(id: &CustomerId) -> CustomerState {
+    CustomerState { id: id.clone(), version: 0, refused: None, cases: Vec::new(), sites: Vec::new() }
+}

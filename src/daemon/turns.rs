@@ -1,0 +1,120 @@
+//! In which order a scan looks at the fleet: most urgent first, and what waited longest before what was seen lately, so
+//! that no customer starves behind those that fail.
+//!
+//! It holds a dozen bytes a customer, not the customers.
+
+use anyhow::Context as _;
+
+use super::{Context, Snapshot};
+use crate::domain::Timestamp;
+use crate::domain::campaign::CampaignId;
+use crate::domain::site::CustomerId;
+use crate::store::ScanTurn;
+
+/// Customers whose turns are read at once.
+const PAGE: u32 = 5_000;
+
+/// An open case is near its deadline, in days before it; also when that is over.
+const NEAR: i64 = 14;
+
+/// One customer's place in the row; the smaller, the sooner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Turn {
+    urgency: Urgency,
+    /// When it was looked at last, in UNIX seconds; 0: never.
+    looked: u32,
+    /// Where in the customers file it stands.
+    pub number: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Urgency {
+    /// An open case, so many days before its deadline; 0 also after it.
+    Near(u8),
+    NeverSeen,
+    Rest,
+}
+
+/// The order of a scan of those that are `chosen`. `since`: this scan was cut short before, and whom it has looked at since
+/// that instant is left out.
+///
+/// # Errors
+/// When the store fails.
+pub async fn order(
+    ctx: &Context,
+    chosen: impl Fn(&CustomerId) -> bool,
+    since: Option<Timestamp>,
+) -> anyhow::Result<Vec<Turn>> {
+    let snapshot = ctx.snapshot.as_ref();
+    let now = ctx.now();
+    let members = &snapshot.fleet.members;
+    let mut turns = Vec::with_capacity(members.len());
+    let mut known = vec![false; members.len()];
+    let mut after: Option<CustomerId> = None;
+    loop {
+        let page = ctx.store.scan_turns(after.as_ref(), PAGE).await.context("cannot read the order of the scan")?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.customer.clone());
+        for state in &page {
+            let Some(number) = snapshot.number(&state.customer).filter(|_| chosen(&state.customer)) else { continue };
+            known[number] = true;
+            // An instant after now is one from before the clock was set back.
+            let done = since.is_some_and(|since| state.scanned_at.is_some_and(|at| at >= since && at <= now));
+            if !done {
+                turns.push(turn(snapshot, state, number, now));
+            }
+        }
+    }
+    // Before the first scan that writes, the store knows nobody.
+    for (number, member) in members.iter().enumerate().filter(|(n, _)| !known[*n]) {
+        if chosen(&member.customer.id) {
+            turns.push(Turn { urgency: Urgency::NeverSeen, looked: 0, number: place(number) });
+        }
+    }
+    turns.sort_unstable();
+    Ok(turns)
+}
+
+fn turn(snapshot: &Snapshot, state: &ScanTurn, number: usize, now: Timestamp) -> Turn {
+    let today = snapshot.config.calendar.day(now);
+    let customer = &snapshot.fleet.members[number].customer;
+    let left = |id: &CampaignId| {
+        let campaign = snapshot.config.campaigns.iter().map(|c| &c.campaign).find(|c| c.id == *id)?;
+        Some((campaign.deadline_of(customer) - today).num_days())
+    };
+    let nearest = state.open.iter().filter_map(left).min().filter(|days| *days <= NEAR);
+    let urgency = match (nearest, state.scanned_at) {
+        (Some(days), _) => Urgency::Near(u8::try_from(days.max(0)).unwrap_or(u8::MAX)),
+        (None, None) => Urgency::NeverSeen,
+        (None, Some(_)) => Urgency::Rest,
+    };
+    let looked = state.scanned_at.filter(|at| *at <= now).map_or(0, |at| u32::try_from(at.timestamp()).unwrap_or(0));
+    Turn { urgency, looked, number: place(number) }
+}
+
+/// A customers file has no four thousand million rows.
+fn place(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urgent_first_then_new_then_by_age() {
+        let turn = |urgency, looked, number| Turn { urgency, looked, number };
+        let expected = [
+            turn(Urgency::Near(0), 50, 3),
+            turn(Urgency::Near(7), 10, 1),
+            turn(Urgency::NeverSeen, 0, 0),
+            turn(Urgency::Rest, 5, 9),
+            turn(Urgency::Rest, 6, 2),
+        ];
+        let mut turns = expected;
+        turns.reverse();
+        turns.sort_unstable();
+        assert_eq!(turns, expected);
+        assert!(size_of::<Turn>() <= 12, "a million customers are 12 MB");
+    }
+}
