@@ -1,0 +1,368 @@
+//! The outbox under faults: at every point of a delivery the process stops, the store fails or the server is cut off; then
+//! everything starts again on the same file. No notice is lost, none is called sent that no server took, and a repeat is
+//! the same to the byte and comes only where the server had the whole message.
+
+mod common;
+#[path = "common/faulty_store.rs"]
+mod faulty_store;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use common::{Lab, Settings, affected};
+use faulty_store::{Fault, FaultyStore};
+use kigen::clock::ManualClock;
+use kigen::config::{StateUrl, TransportConfig};
+use kigen::daemon::deliver::{self, Delivered, Until};
+use kigen::daemon::progress::Silent;
+use kigen::daemon::reload::{self, Live};
+use kigen::daemon::{Context, Snapshot};
+use kigen::metrics::Metrics;
+use kigen::store::{self, OutboxFilter, Store};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+fn at(text: &str) -> DateTime<Utc> {
+    DateTime::parse_from_rfc3339(text).unwrap().to_utc()
+}
+
+/// What the server does at its point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    /// It closes the connection.
+    Close,
+    /// It says nothing more on any connection; the test ends the client then.
+    Freeze,
+}
+
+/// A mail server with a point before and after everything it says.
+struct Server {
+    port: u16,
+    state: Arc<ServerState>,
+}
+
+struct ServerState {
+    cut: Option<(Cut, usize)>,
+    points: AtomicUsize,
+    place: Mutex<Option<String>>,
+    frozen: std::sync::atomic::AtomicBool,
+    hit: Notify,
+    /// Recipient and message, of every message that came whole.
+    taken: Mutex<Vec<(String, Vec<u8>)>>,
+    /// When each came.
+    times: Mutex<Vec<Instant>>,
+    /// What is said to the end of a message.
+    end: Mutex<String>,
+}
+
+impl Server {
+    async fn start(cut: Option<(Cut, usize)>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let state = Arc::new(ServerState {
+            cut,
+            points: AtomicUsize::new(0),
+            place: Mutex::new(None),
+            frozen: false.into(),
+            hit: Notify::new(),
+            taken: Mutex::default(),
+            times: Mutex::default(),
+            end: Mutex::new("250 2.0.0 queued".to_owned()),
+        });
+        let shared = Arc::clone(&state);
+        tokio::spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                let state = Arc::clone(&shared);
+                // An end of the dialogue, ours or theirs, is nothing to report.
+                tokio::spawn(async move { state.talk(tcp).await });
+            }
+        });
+        Self { port, state }
+    }
+
+    fn hit(&self) -> Option<String> {
+        self.state.place.lock().unwrap().clone()
+    }
+
+    fn taken(&self) -> Vec<(String, Vec<u8>)> {
+        self.state.taken.lock().unwrap().clone()
+    }
+}
+
+impl ServerState {
+    /// `None`: the connection is over.
+    async fn point(&self, when: &str, what: &str) -> Option<()> {
+        if self.frozen.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        let number = self.points.fetch_add(1, Ordering::SeqCst);
+        let Some((cut, _)) = self.cut.filter(|(_, at)| *at == number) else { return Some(()) };
+        *self.place.lock().unwrap() = Some(format!("{cut:?} {when} {what}"));
+        if cut == Cut::Close {
+            return None;
+        }
+        self.frozen.store(true, Ordering::SeqCst);
+        self.hit.notify_one();
+        std::future::pending().await
+    }
+
+    async fn say(&self, to: &mut BufReader<TcpStream>, answers: &str, text: &str) -> Option<()> {
+        self.point("before the answer to", answers).await?;
+        to.get_mut().write_all(format!("{text}\r\n").as_bytes()).await.ok()?;
+        self.point("after the answer to", answers).await
+    }
+
+    async fn talk(&self, tcp: TcpStream) -> Option<()> {
+        tcp.set_nodelay(true).ok()?;
+        let mut wire = BufReader::new(tcp);
+        self.say(&mut wire, "the connection", "220 hi").await?;
+        let mut recipients = Vec::new();
+        loop {
+            let mut line = String::new();
+            wire.read_line(&mut line).await.ok().filter(|n| *n > 0)?;
+            let verb = line.get(..4).unwrap_or_default().to_owned();
+            match verb.as_str() {
+                "DATA" => {
+                    self.say(&mut wire, "DATA", "354 go").await?;
+                    let message = read_message(&mut wire).await?;
+                    self.times.lock().unwrap().push(Instant::now());
+                    let end = self.end.lock().unwrap().clone();
+                    if end.starts_with("250") {
+                        let taken = recipients.drain(..).map(|r| (r, message.clone()));
+                        self.taken.lock().unwrap().extend(taken);
+                    }
+                    self.say(&mut wire, "the end of the message", &end).await?;
+                }
+                "QUIT" => {
+                    self.say(&mut wire, "QUIT", "221 bye").await?;
+                    return None;
+                }
+                "RCPT" => {
+                    recipients.push(line.split(['<', '>']).nth(1)?.to_owned());
+                    self.say(&mut wire, "RCPT", "250 ok").await?;
+                }
+                _ => self.say(&mut wire, &verb, "250 ok").await?,
+            }
+        }
+    }
+}
+
+async fn read_message(wire: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
+    let mut message = Vec::new();
+    while !message.ends_with(b"\r\n.\r\n") {
+        wire.read_until(b'\n', &mut message).await.ok().filter(|n| *n > 0)?;
+    }
+    Some(message)
+}
+
+/// A state in which two notices wait since yesterday evening, to be copied for every run: before they leave, the customers
+/// are looked at again and the messages are made anew.
+struct Origin {
+    lab: Lab,
+    file: PathBuf,
+}
+
+const EVENING: &str = "2022-09-01T17:59:00+09:00";
+const MORNING: &str = "2022-09-02T09:00:00+09:00";
+const CUSTOMERS: [&str; 2] = ["A1", "A2"];
+
+impl Origin {
+    async fn new(mail: &str) -> Self {
+        let settings = Settings {
+            campaign: String::new(),
+            business_hours: "closed = []".to_owned(),
+            mail: mail.to_owned(),
+            ..Settings::default()
+        };
+        let lab = Lab::with(CUSTOMERS.iter().map(|id| affected(id)).collect(), settings).await;
+        let bench = lab.open(at(EVENING)).await;
+        bench.scan().await;
+        bench.pass().await;
+        assert_eq!(bench.outbox("queued").await, 2);
+        let file = lab.path("origin.db");
+        bench.ctx.store.backup(&file).await.unwrap();
+        bench.ctx.store.close().await;
+        Self { lab, file }
+    }
+
+    fn run(&self, number: usize) -> PathBuf {
+        let file = self.lab.path(&format!("run-{number}.db"));
+        std::fs::copy(&self.file, &file).unwrap();
+        file
+    }
+
+    fn snapshot(&self, port: u16, adapt: impl FnOnce(&mut Snapshot)) -> Arc<Snapshot> {
+        let mut snapshot = reload::load(&self.lab.config()).unwrap();
+        let TransportConfig::Smtp(smtp) = &mut snapshot.config.mail.transport else { panic!("SMTP") };
+        smtp.port = port;
+        adapt(&mut snapshot);
+        Arc::new(snapshot)
+    }
+}
+
+async fn open(file: &Path) -> Arc<dyn Store> {
+    store::open(&StateUrl::Sqlite(file.to_owned())).await.unwrap()
+}
+
+fn context(snapshot: &Arc<Snapshot>, store: Arc<dyn Store>, now: DateTime<Utc>) -> (Context, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new(now));
+    let connector = reload::connector(&snapshot.config, clock.clone()).unwrap();
+    let snapshot = Arc::clone(snapshot);
+    let metrics = Arc::new(Metrics::new());
+    // The same name every time, as in a container.
+    let owner = "host:1".to_owned();
+    (Context { snapshot, store, connector, clock: clock.clone(), metrics, owner }, clock)
+}
+
+async fn deliver(ctx: &Context) -> anyhow::Result<Delivered> {
+    let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
+    deliver::deliver(Live::new(ctx.clone()), Until::Drained, true, wake, stop, Arc::new(Silent)).await
+}
+
+/// One process: it delivers until it is done, fails, or dies at the point.
+async fn one_life(ctx: &Context, dies: impl Future<Output = ()>) {
+    tokio::select! {
+        // A failure of the store is reported, and the next life goes on.
+        _ = deliver(ctx) => {}
+        () = dies => {}
+    }
+}
+
+/// Starts again and again on the file, a little later each time, until nothing is left to do.
+async fn to_the_end(snapshot: &Arc<Snapshot>, file: &Path) -> Arc<dyn Store> {
+    let mut now = at(MORNING) + TimeDelta::minutes(2);
+    for _ in 0..4 {
+        let store = open(file).await;
+        let (ctx, _) = context(snapshot, store.clone(), now);
+        deliver(&ctx).await.unwrap();
+        let counts = store.outbox_counts().await.unwrap();
+        if counts.iter().all(|(state, n)| *n == 0 || !["queued", "sending"].contains(state)) {
+            return store;
+        }
+        store.close().await;
+        now += TimeDelta::minutes(2);
+    }
+    panic!("mail is left in the outbox of {}", file.display());
+}
+
+/// No notice lost, none called sent that was not taken; a second copy is the same, and only after an unheard answer.
+async fn check(place: &str, store: &dyn Store, server: &Server, may_repeat: bool) -> usize {
+    let taken = server.taken();
+    let mut repeats = 0;
+    for delivery in store.deliveries(&OutboxFilter::default()).await.unwrap() {
+        let (claimed, attempts) = store.delivery(delivery.id).await.unwrap().unwrap();
+        assert_eq!(claimed.delivery.state.as_str(), "sent", "{place}: {attempts:?}");
+        let address = claimed.delivery.recipients[0].address.as_str().to_owned();
+        let copies: Vec<&Vec<u8>> = taken.iter().filter(|(to, _)| *to == address).map(|(_, message)| message).collect();
+        assert!((1..=2).contains(&copies.len()), "{place}: {address} got {} copies", copies.len());
+        if copies.len() == 2 {
+            repeats += 1;
+            assert!(may_repeat, "{place}: {address} got it twice");
+            assert_eq!(copies[0], copies[1], "{place}: the repeat is the same, Message-ID and Date included");
+            assert!(attempts.iter().any(|a| a.outcome.as_deref() == Some("unknown")), "{place}: {attempts:?}");
+        }
+        let text = String::from_utf8_lossy(copies[0]);
+        assert!(text.contains("Date: Fri, 2 Sep 2022") || text.contains("Date: Fri, 02 Sep 2022"), "{place}: of its day");
+    }
+    assert!(repeats <= 1, "{place}: one connection has one mail in flight");
+    repeats
+}
+
+/// Every point of the store in turn. Returns where the faults were and how many repeats there have been.
+async fn every_store_point(fault: Fault, may_repeat: bool) -> (Vec<String>, usize) {
+    let origin = Origin::new("").await;
+    let (mut places, mut repeats) = (Vec::new(), 0);
+    for n in 0.. {
+        let file = origin.run(n);
+        let server = Server::start(None).await;
+        let snapshot = origin.snapshot(server.port, |_| {});
+        let store = FaultyStore::new(open(&file).await, fault, n);
+        let (ctx, _) = context(&snapshot, store.clone(), at(MORNING));
+        match fault {
+            Fault::Stop => one_life(&ctx, store.wait()).await,
+            Fault::Error => one_life(&ctx, std::future::pending()).await,
+        }
+        store.close().await;
+        let place = store.hit();
+        let store = to_the_end(&snapshot, &file).await;
+        repeats += check(place.as_deref().unwrap_or("no fault"), &*store, &server, may_repeat).await;
+        store.close().await;
+        std::fs::remove_file(&file).unwrap();
+        match place {
+            Some(place) => places.push(place),
+            None => return (places, repeats),
+        }
+    }
+    unreachable!()
+}
+
+fn has(places: &[String], part: &str) -> bool {
+    places.iter().any(|place| place.contains(part))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_process_stops_before_and_after_every_call_of_the_store() {
+    let (places, repeats) = every_store_point(Fault::Stop, true).await;
+    for call in ["take_orphans", "claim", "commit_looks", "replace_message", "begin_attempt", "record_attempt"] {
+        for when in ["before", "after"] {
+            assert!(has(&places, &format!("{when} {call}")), "{when} {call} was not exercised: {places:?}");
+        }
+    }
+    assert_eq!(repeats, 2, "only before the record of an outcome, once a mail: {places:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_store_fails_before_and_after_every_call() {
+    let (places, repeats) = every_store_point(Fault::Error, false).await;
+    assert!(has(&places, "after record_attempt") && has(&places, "after begin_attempt"), "{places:?}");
+    assert_eq!(repeats, 0, "an outcome that was heard is held on to until it is written");
+}
+
+/// Every point of the server in turn.
+async fn every_server_point(cut: Cut) -> (Vec<String>, usize) {
+    let origin = Origin::new("").await;
+    let (mut places, mut repeats) = (Vec::new(), 0);
+    for n in 0.. {
+        let file = origin.run(n);
+        let server = Server::start(Some((cut, n))).await;
+        let snapshot = origin.snapshot(server.port, |_| {});
+        let store = open(&file).await;
+        let (ctx, _) = context(&snapshot, store.clone(), at(MORNING));
+        one_life(&ctx, server.state.hit.notified()).await;
+        store.close().await;
+        let place = server.hit();
+        server.state.frozen.store(false, Ordering::SeqCst);
+        let store = to_the_end(&snapshot, &file).await;
+        let name = place.as_deref().unwrap_or("no cut");
+        let had_it = name.contains("the end of the message");
+        repeats += check(name, &*store, &server, had_it).await;
+        store.close().await;
+        std::fs::remove_file(&file).unwrap();
+        match place {
+            Some(place) => places.push(place),
+            None => return (places, repeats),
+        }
+    }
+    unreachable!()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_server_closes_before_and_after_every_answer() {
+    let (places, repeats) = every_server_point(Cut::Close).await;
+    for answer in ["the connection", "EHLO", "MAIL", "RCPT", "DATA", "the end of the message", "QUIT"] {
+        assert!(has(&places, &format!("before the answer to {answer}")), "{answer}: {places:?}");
+    }
+    assert_eq!(repeats, 2, "before the answer to the end of each of the two mails");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_process_stops_before_and_after_every_answer_of_the_server() {
+    let (places, repeats) = every_server_point(Cut::Freeze).await;
+    assert!(has(&places, "after the answer to the end of the message"), "{places:?}");
+    assert!((2..=4).contains(&repeats), "{repeats} repeats: around the answer to the end of each mail");
+}
