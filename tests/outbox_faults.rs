@@ -14,13 +14,13 @@ use std::time::Instant;
 use chrono::{DateTime, TimeDelta, Utc};
 use common::{Lab, Settings, affected};
 use faulty_store::{Fault, FaultyStore};
+use futures_util::FutureExt as _;
 use kigen::clock::ManualClock;
 use kigen::config::{StateUrl, TransportConfig};
 use kigen::daemon::deliver::{self, Delivered, Until};
 use kigen::daemon::progress::Silent;
 use kigen::daemon::reload::{self, Live};
-use kigen::daemon::{Context, Snapshot};
-use kigen::metrics::Metrics;
+use kigen::daemon::Context;
 use kigen::store::{self, OutboxFilter, Store};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -47,8 +47,10 @@ struct Server {
 }
 
 struct ServerState {
-    cut: Option<(Cut, usize)>,
+    cut: Mutex<Option<(Cut, usize)>>,
     points: AtomicUsize,
+    /// Connections of an earlier life count no more.
+    life: AtomicUsize,
     place: Mutex<Option<String>>,
     frozen: std::sync::atomic::AtomicBool,
     hit: Notify,
@@ -61,12 +63,13 @@ struct ServerState {
 }
 
 impl Server {
-    async fn start(cut: Option<(Cut, usize)>) -> Self {
+    async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = Arc::new(ServerState {
-            cut,
+            cut: Mutex::new(None),
             points: AtomicUsize::new(0),
+            life: AtomicUsize::new(0),
             place: Mutex::new(None),
             frozen: false.into(),
             hit: Notify::new(),
@@ -89,6 +92,18 @@ impl Server {
         self.state.place.lock().unwrap().clone()
     }
 
+    /// Begins anew: nothing taken yet, and that cut ahead.
+    fn begin(&self, cut: Option<(Cut, usize)>) {
+        self.state.life.fetch_add(1, Ordering::SeqCst);
+        let _ = self.state.hit.notified().now_or_never();
+        *self.state.cut.lock().unwrap() = cut;
+        self.state.points.store(0, Ordering::SeqCst);
+        *self.state.place.lock().unwrap() = None;
+        self.state.frozen.store(false, Ordering::SeqCst);
+        self.state.taken.lock().unwrap().clear();
+        self.state.times.lock().unwrap().clear();
+    }
+
     fn taken(&self) -> Vec<(String, Vec<u8>)> {
         self.state.taken.lock().unwrap().clone()
     }
@@ -96,12 +111,15 @@ impl Server {
 
 impl ServerState {
     /// `None`: the connection is over.
-    async fn point(&self, when: &str, what: &str) -> Option<()> {
+    async fn point(&self, life: usize, when: &str, what: &str) -> Option<()> {
+        if self.life.load(Ordering::SeqCst) != life {
+            return None;
+        }
         if self.frozen.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
         let number = self.points.fetch_add(1, Ordering::SeqCst);
-        let Some((cut, _)) = self.cut.filter(|(_, at)| *at == number) else { return Some(()) };
+        let Some((cut, _)) = self.cut.lock().unwrap().filter(|(_, at)| *at == number) else { return Some(()) };
         *self.place.lock().unwrap() = Some(format!("{cut:?} {when} {what}"));
         if cut == Cut::Close {
             return None;
@@ -111,16 +129,17 @@ impl ServerState {
         std::future::pending().await
     }
 
-    async fn say(&self, to: &mut BufReader<TcpStream>, answers: &str, text: &str) -> Option<()> {
-        self.point("before the answer to", answers).await?;
+    async fn say(&self, (life, to): (usize, &mut BufReader<TcpStream>), answers: &str, text: &str) -> Option<()> {
+        self.point(life, "before the answer to", answers).await?;
         to.get_mut().write_all(format!("{text}\r\n").as_bytes()).await.ok()?;
-        self.point("after the answer to", answers).await
+        self.point(life, "after the answer to", answers).await
     }
 
     async fn talk(&self, tcp: TcpStream) -> Option<()> {
         tcp.set_nodelay(true).ok()?;
         let mut wire = BufReader::new(tcp);
-        self.say(&mut wire, "the connection", "220 hi").await?;
+        let life = self.life.load(Ordering::SeqCst);
+        self.say((life, &mut wire), "the connection", "220 hi").await?;
         let mut recipients = Vec::new();
         loop {
             let mut line = String::new();
@@ -128,7 +147,7 @@ impl ServerState {
             let verb = line.get(..4).unwrap_or_default().to_owned();
             match verb.as_str() {
                 "DATA" => {
-                    self.say(&mut wire, "DATA", "354 go").await?;
+                    self.say((life, &mut wire), "DATA", "354 go").await?;
                     let message = read_message(&mut wire).await?;
                     self.times.lock().unwrap().push(Instant::now());
                     let end = self.end.lock().unwrap().clone();
@@ -136,17 +155,17 @@ impl ServerState {
                         let taken = recipients.drain(..).map(|r| (r, message.clone()));
                         self.taken.lock().unwrap().extend(taken);
                     }
-                    self.say(&mut wire, "the end of the message", &end).await?;
+                    self.say((life, &mut wire), "the end of the message", &end).await?;
                 }
                 "QUIT" => {
-                    self.say(&mut wire, "QUIT", "221 bye").await?;
+                    self.say((life, &mut wire), "QUIT", "221 bye").await?;
                     return None;
                 }
                 "RCPT" => {
                     recipients.push(line.split(['<', '>']).nth(1)?.to_owned());
-                    self.say(&mut wire, "RCPT", "250 ok").await?;
+                    self.say((life, &mut wire), "RCPT", "250 ok").await?;
                 }
-                _ => self.say(&mut wire, &verb, "250 ok").await?,
+                _ => self.say((life, &mut wire), &verb, "250 ok").await?,
             }
         }
     }
@@ -165,6 +184,10 @@ async fn read_message(wire: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
 struct Origin {
     lab: Lab,
     file: PathBuf,
+    server: Server,
+    clock: Arc<ManualClock>,
+    /// Everything but the store.
+    ctx: Context,
 }
 
 const EVENING: &str = "2022-09-01T17:59:00+09:00";
@@ -187,7 +210,13 @@ impl Origin {
         let file = lab.path("origin.db");
         bench.ctx.store.backup(&file).await.unwrap();
         bench.ctx.store.close().await;
-        Self { lab, file }
+        let server = Server::start().await;
+        let mut snapshot = reload::load(&lab.config()).unwrap();
+        let TransportConfig::Smtp(smtp) = &mut snapshot.config.mail.transport else { panic!("SMTP") };
+        smtp.port = server.port;
+        // The same name every time, as in a container.
+        let ctx = Context { snapshot: Arc::new(snapshot), owner: "host:1".to_owned(), ..bench.ctx };
+        Self { lab, file, server, clock: bench.clock, ctx }
     }
 
     fn run(&self, number: usize) -> PathBuf {
@@ -196,27 +225,15 @@ impl Origin {
         file
     }
 
-    fn snapshot(&self, port: u16, adapt: impl FnOnce(&mut Snapshot)) -> Arc<Snapshot> {
-        let mut snapshot = reload::load(&self.lab.config()).unwrap();
-        let TransportConfig::Smtp(smtp) = &mut snapshot.config.mail.transport else { panic!("SMTP") };
-        smtp.port = port;
-        adapt(&mut snapshot);
-        Arc::new(snapshot)
+    /// One life of a process, at that time of the day.
+    fn context(&self, store: Arc<dyn Store>, now: DateTime<Utc>) -> Context {
+        self.clock.set(now);
+        Context { store, ..self.ctx.clone() }
     }
 }
 
 async fn open(file: &Path) -> Arc<dyn Store> {
     store::open(&StateUrl::Sqlite(file.to_owned())).await.unwrap()
-}
-
-fn context(snapshot: &Arc<Snapshot>, store: Arc<dyn Store>, now: DateTime<Utc>) -> (Context, Arc<ManualClock>) {
-    let clock = Arc::new(ManualClock::new(now));
-    let connector = reload::connector(&snapshot.config, clock.clone()).unwrap();
-    let snapshot = Arc::clone(snapshot);
-    let metrics = Arc::new(Metrics::new());
-    // The same name every time, as in a container.
-    let owner = "host:1".to_owned();
-    (Context { snapshot, store, connector, clock: clock.clone(), metrics, owner }, clock)
 }
 
 async fn deliver(ctx: &Context) -> anyhow::Result<Delivered> {
@@ -234,12 +251,11 @@ async fn one_life(ctx: &Context, dies: impl Future<Output = ()>) {
 }
 
 /// Starts again and again on the file, a little later each time, until nothing is left to do.
-async fn to_the_end(snapshot: &Arc<Snapshot>, file: &Path) -> Arc<dyn Store> {
+async fn to_the_end(origin: &Origin, file: &Path) -> Arc<dyn Store> {
     let mut now = at(MORNING) + TimeDelta::minutes(2);
     for _ in 0..4 {
         let store = open(file).await;
-        let (ctx, _) = context(snapshot, store.clone(), now);
-        deliver(&ctx).await.unwrap();
+        deliver(&origin.context(store.clone(), now)).await.unwrap();
         let counts = store.outbox_counts().await.unwrap();
         if counts.iter().all(|(state, n)| *n == 0 || !["queued", "sending"].contains(state)) {
             return store;
@@ -279,18 +295,17 @@ async fn every_store_point(fault: Fault, may_repeat: bool) -> (Vec<String>, usiz
     let (mut places, mut repeats) = (Vec::new(), 0);
     for n in 0.. {
         let file = origin.run(n);
-        let server = Server::start(None).await;
-        let snapshot = origin.snapshot(server.port, |_| {});
+        origin.server.begin(None);
         let store = FaultyStore::new(open(&file).await, fault, n);
-        let (ctx, _) = context(&snapshot, store.clone(), at(MORNING));
+        let ctx = origin.context(store.clone(), at(MORNING));
         match fault {
             Fault::Stop => one_life(&ctx, store.wait()).await,
             Fault::Error => one_life(&ctx, std::future::pending()).await,
         }
         store.close().await;
         let place = store.hit();
-        let store = to_the_end(&snapshot, &file).await;
-        repeats += check(place.as_deref().unwrap_or("no fault"), &*store, &server, may_repeat).await;
+        let store = to_the_end(&origin, &file).await;
+        repeats += check(place.as_deref().unwrap_or("no fault"), &*store, &origin.server, may_repeat).await;
         store.close().await;
         std::fs::remove_file(&file).unwrap();
         match place {
@@ -329,18 +344,17 @@ async fn every_server_point(cut: Cut) -> (Vec<String>, usize) {
     let (mut places, mut repeats) = (Vec::new(), 0);
     for n in 0.. {
         let file = origin.run(n);
-        let server = Server::start(Some((cut, n))).await;
-        let snapshot = origin.snapshot(server.port, |_| {});
+        origin.server.begin(Some((cut, n)));
         let store = open(&file).await;
-        let (ctx, _) = context(&snapshot, store.clone(), at(MORNING));
-        one_life(&ctx, server.state.hit.notified()).await;
+        let ctx = origin.context(store.clone(), at(MORNING));
+        one_life(&ctx, origin.server.state.hit.notified()).await;
         store.close().await;
-        let place = server.hit();
-        server.state.frozen.store(false, Ordering::SeqCst);
-        let store = to_the_end(&snapshot, &file).await;
+        let place = origin.server.hit();
+        origin.server.state.frozen.store(false, Ordering::SeqCst);
+        let store = to_the_end(&origin, &file).await;
         let name = place.as_deref().unwrap_or("no cut");
         let had_it = name.contains("the end of the message");
-        repeats += check(name, &*store, &server, had_it).await;
+        repeats += check(name, &*store, &origin.server, had_it).await;
         store.close().await;
         std::fs::remove_file(&file).unwrap();
         match place {
