@@ -17,10 +17,10 @@ use faulty_store::{Fault, FaultyStore};
 use futures_util::FutureExt as _;
 use kigen::clock::ManualClock;
 use kigen::config::{StateUrl, TransportConfig};
+use kigen::daemon::Context;
 use kigen::daemon::deliver::{self, Delivered, Until};
 use kigen::daemon::progress::Silent;
 use kigen::daemon::reload::{self, Live};
-use kigen::daemon::Context;
 use kigen::store::{self, OutboxFilter, Store};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -283,7 +283,10 @@ async fn check(place: &str, store: &dyn Store, server: &Server, may_repeat: bool
             assert!(attempts.iter().any(|a| a.outcome.as_deref() == Some("unknown")), "{place}: {attempts:?}");
         }
         let text = String::from_utf8_lossy(copies[0]);
-        assert!(text.contains("Date: Fri, 2 Sep 2022") || text.contains("Date: Fri, 02 Sep 2022"), "{place}: of its day");
+        assert!(
+            text.contains("Date: Fri, 2 Sep 2022") || text.contains("Date: Fri, 02 Sep 2022"),
+            "{place}: of its day"
+        );
     }
     assert!(repeats <= 1, "{place}: one connection has one mail in flight");
     repeats
@@ -379,4 +382,147 @@ async fn the_process_stops_before_and_after_every_answer_of_the_server() {
     let (places, repeats) = every_server_point(Cut::Freeze).await;
     assert!(has(&places, "after the answer to the end of the message"), "{places:?}");
     assert!((2..=4).contains(&repeats), "{repeats} repeats: around the answer to the end of each mail");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_does_not_wait_for_a_server_that_sits_on_its_answer() {
+    let origin = Origin::new("").await;
+    let file = origin.run(0);
+    // The points of one mail: connection, EHLO, MAIL, RCPT, DATA, each before and after; then the end's answer.
+    origin.server.begin(Some((Cut::Freeze, 10)));
+    let store = open(&file).await;
+    let ctx = origin.context(store.clone(), at(MORNING));
+    let stop = CancellationToken::new();
+    let (live, wake) = (Live::new(ctx), Arc::new(Notify::new()));
+    let delivering = tokio::spawn(deliver::deliver(live, Until::Stopped, true, wake, stop.clone(), Arc::new(Silent)));
+    origin.server.state.hit.notified().await;
+    assert_eq!(origin.server.hit().unwrap(), "Freeze before the answer to the end of the message");
+    let asked = Instant::now();
+    stop.cancel();
+    delivering.await.unwrap().unwrap();
+    assert!(asked.elapsed().as_secs() < 10, "SIGTERM stops within 10 s");
+    store.close().await;
+    origin.server.state.frozen.store(false, Ordering::SeqCst);
+    let store = to_the_end(&origin, &file).await;
+    assert_eq!(check("stopped", &*store, &origin.server, true).await, 1, "the mail in flight is sent once more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_goes_on_after_an_error_of_the_store() {
+    let origin = Origin::new("").await;
+    // Before the claim, after the look is written, after the attempt is begun, after its outcome is recorded.
+    for n in [6, 13, 21, 23] {
+        let file = origin.run(n);
+        origin.server.begin(None);
+        let store = FaultyStore::new(open(&file).await, Fault::Error, n);
+        let (live, wake) = (Live::new(origin.context(store.clone(), at(MORNING))), Arc::new(Notify::new()));
+        let stop = CancellationToken::new();
+        let delivering =
+            tokio::spawn(deliver::deliver(live, Until::Stopped, true, wake.clone(), stop.clone(), Arc::new(Silent)));
+        let started = Instant::now();
+        while origin.server.taken().len() < 2 {
+            assert!(started.elapsed().as_secs() < 60, "{:?}: both mails leave after all", store.hit());
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            // As a pass does; it ends the rest after an error. A mail that was begun is tried again after its minute.
+            origin.clock.set(origin.ctx.now() + TimeDelta::seconds(10));
+            wake.notify_waiters();
+        }
+        assert!(store.hit().is_some());
+        stop.cancel();
+        delivering.await.unwrap().unwrap();
+        check(&store.hit().unwrap(), &*store, &origin.server, false).await;
+        store.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daily_quota_holds_the_queue_and_blames_no_recipient() {
+    let origin = Origin::new("").await;
+    let file = origin.run(0);
+    origin.server.begin(None);
+    let quota = "554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException; Failed to process message";
+    *origin.server.state.end.lock().unwrap() = quota.to_owned();
+    let store = open(&file).await;
+    let done = deliver(&origin.context(store.clone(), at(MORNING))).await.unwrap();
+    assert_eq!((done.deferred, done.failed, done.sent), (1, 0, 0), "the second mail is not even tried");
+    assert_eq!(origin.server.state.times.lock().unwrap().len(), 1);
+    // A whole day of it uses nobody's tries up.
+    for quarter in 1..60 {
+        deliver(&origin.context(store.clone(), at(MORNING) + TimeDelta::minutes(9 * quarter))).await.unwrap();
+    }
+    let counts = store.outbox_counts().await.unwrap();
+    assert_eq!(counts.iter().find(|(state, _)| *state == "queued").unwrap().1, 2, "{counts:?}");
+    *origin.server.state.end.lock().unwrap() = "250 2.0.0 queued".to_owned();
+    origin.server.state.times.lock().unwrap().clear();
+    // Friday's quota, sent on Monday with Monday's date.
+    let done = deliver(&origin.context(store.clone(), at("2022-09-05T09:00:00+09:00"))).await.unwrap();
+    assert_eq!(done.sent, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rate_is_kept_over_a_restart() {
+    let mut origin = Origin::new("").await;
+    let interval = std::time::Duration::from_millis(900);
+    let snapshot = Arc::get_mut(&mut origin.ctx.snapshot).unwrap();
+    let TransportConfig::Smtp(smtp) = &mut snapshot.config.mail.transport else { panic!("SMTP") };
+    smtp.rate = kigen::config::Rate { count: 1, per: interval };
+    smtp.connections = 3;
+    let file = origin.run(0);
+    origin.server.begin(None);
+    let store = open(&file).await;
+    let ctx = origin.context(store.clone(), at(MORNING));
+    let stop = CancellationToken::new();
+    let first = deliver::deliver(
+        Live::new(ctx.clone()),
+        Until::Drained,
+        true,
+        Arc::new(Notify::new()),
+        stop.clone(),
+        Arc::new(Silent),
+    );
+    let stopped = async {
+        while origin.server.taken().is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        stop.cancel();
+    };
+    let (done, ()) = tokio::join!(first, stopped);
+    assert_eq!(done.unwrap().sent, 1, "the second one's turn had not come");
+    let restarted = Instant::now();
+    assert_eq!(deliver(&ctx).await.unwrap().sent, 1);
+    assert!(restarted.elapsed() >= interval, "no burst after a restart: {:?}", restarted.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_former_contact_and_a_removed_campaign_get_nothing_and_stop_nobody() {
+    let origin = Origin::new("").await;
+    origin.lab.write_customers(|id, column| match (id, column) {
+        ("A1", "email") => "new@a1.example".to_owned(),
+        _ => String::new(),
+    });
+    let mut snapshot = reload::load(&origin.lab.config()).unwrap();
+    let TransportConfig::Smtp(smtp) = &mut snapshot.config.mail.transport else { panic!("SMTP") };
+    smtp.port = origin.server.port;
+    let file = origin.run(0);
+    origin.server.begin(None);
+    let store = open(&file).await;
+    let ctx = Context { snapshot: Arc::new(snapshot), ..origin.context(store.clone(), at(MORNING)) };
+    let done = deliver(&ctx).await.unwrap();
+    assert_eq!((done.sent, done.dropped), (1, 1));
+    assert_eq!(origin.server.taken()[0].0, "admin@a2.example");
+    // Dropped, so its key is free: the next pass tells the new contact.
+    let stop = CancellationToken::new();
+    kigen::daemon::notify::pass(&ctx, None, &stop, &Silent).await.unwrap();
+    deliver(&ctx).await.unwrap();
+    assert_eq!(
+        origin.server.taken().iter().map(|(to, _)| to.as_str()).collect::<Vec<_>>(),
+        ["admin@a2.example", "new@a1.example"]
+    );
+
+    let mut snapshot = reload::load(&origin.lab.config()).unwrap();
+    snapshot.config.campaigns.clear();
+    let file = origin.run(1);
+    let store = open(&file).await;
+    let ctx = Context { snapshot: Arc::new(snapshot), ..origin.context(store.clone(), at(MORNING)) };
+    assert_eq!(deliver(&ctx).await.unwrap().dropped, 2);
 }

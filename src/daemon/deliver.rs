@@ -23,9 +23,7 @@ use super::progress::Progress;
 use super::{Context, reload::Live};
 use crate::config::{MailConfig, Mode, TransportConfig};
 use crate::domain::Timestamp;
-use crate::domain::delivery::{
-    Attempt, BLOCKED_WAIT, DeliveryState, Outcome, RecipientState, RetryPolicy, settle,
-};
+use crate::domain::delivery::{Attempt, BLOCKED_WAIT, DeliveryState, Outcome, RecipientState, RetryPolicy, settle};
 use crate::mail::pace::Pace;
 use crate::mail::{Outgoing, Transport};
 use crate::store::{Claimed, Delivery, RunCounts, SiteCounts};

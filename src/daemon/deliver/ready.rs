@@ -35,7 +35,8 @@ pub(super) async fn prepare(ctx: &Context, owner: &str, claimed: Claimed) -> any
     let Some(member) = ctx.snapshot.member(&key.customer) else {
         return overtaken("the customer is not in the customers file any more");
     };
-    let Some(campaign) = ctx.snapshot.config.campaigns.iter().map(|c| &c.campaign).find(|c| c.id == key.campaign) else {
+    let Some(campaign) = ctx.snapshot.config.campaigns.iter().map(|c| &c.campaign).find(|c| c.id == key.campaign)
+    else {
         return overtaken("the campaign is not in the configuration any more");
     };
     if let Some(former) = former_contact(delivery, &member.customer) {
