@@ -4,7 +4,7 @@
 //! `>text` says a line · `>>text` says it raw (`\r\n` as written) · `<WORD` reads a line and wants it to begin so ·
 //! `body` reads the message to its dot · `tls` shakes hands · `close` ends the connection · `hang` waits until the client
 //! has gone · `stuck` neither reads nor says
-//! anything · `endless` says one line for ever · `flood` says `250-x` for ever · `serve` answers everything as it should.
+//! anything · `alone` wants nothing more to come before the answer · `endless` says one line for ever · `flood` says `250-x` for ever · `serve` answers everything as it should.
 //! `hello`, `envelope` and `data` stand for the usual lines.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests panic like tests do")]
@@ -185,6 +185,14 @@ impl Connection {
         match step {
             "body" => self.body().await,
             "close" => None,
+            // Whoever sends its next command before the answer to this one is caught here.
+            "alone" => {
+                tokio::time::timeout(Duration::from_millis(50), self.fill()).await.ok();
+                if !self.received.is_empty() {
+                    self.faults.lock().unwrap().push("commands were sent without waiting for the answer".to_owned());
+                }
+                Some(())
+            }
             // Holds the connection and never reads; the test's end ends it.
             "stuck" => std::future::pending().await,
             "hang" => {
@@ -341,6 +349,80 @@ async fn before_the_message_nothing_is_unknown() {
     for (script, expected, why) in rows {
         check(script, expected.clone(), why).await;
     }
+}
+
+#[tokio::test]
+async fn every_refusal_at_every_verb_means_what_it_says() {
+    let steps = [
+        "",
+        "hello | <MAIL",
+        "hello | <MAIL | >250 ok | <RCPT",
+        "hello | envelope | <DATA",
+        "hello | envelope | data | body",
+    ];
+    let refusals = [
+        "421 4.3.2 shutting down",
+        "432 4.3.2 sender thread limit exceeded",
+        "450 4.2.0 greylisted",
+        "451 4.7.500 server busy",
+        "452 4.3.1 disk full",
+        "550 5.7.1 no",
+        "552 5.3.4 too big",
+        "554 5.7.0 no",
+        "535 5.7.139 basic authentication is disabled",
+        "550 5.7.57 client not authenticated",
+        "550 5.7.708 traffic not accepted from this IP",
+    ];
+    for step in steps {
+        for refusal in refusals {
+            let script = format!("{step} | >{refusal} | close");
+            let server = Server::start(&[script.trim_start_matches([' ', '|'])]).await;
+            let done = send(&mut Smtp::new(&server.config()).unwrap(), &mail()).await;
+            let ours = ["5.7.139", "5.7.57", "5.7.708"].iter().any(|code| refusal.contains(code));
+            let before_recipients = step.is_empty() || step.ends_with("<MAIL");
+            let expected = match refusal.as_bytes()[0] {
+                b'4' => Outcome::Deferred,
+                _ if ours => Outcome::Blocked,
+                // The declared size is this mail's own.
+                _ if before_recipients && !(refusal.starts_with("552") && !step.is_empty()) => Outcome::Blocked,
+                _ => Outcome::Rejected,
+            };
+            assert_eq!(done.outcome, expected, "{script}: {}", done.reply);
+        }
+    }
+}
+
+#[tokio::test]
+async fn extensions_are_not_needed_and_not_trusted() {
+    let talk = "<MAIL | alone | >250 ok | <RCPT | alone | >250 ok | <DATA | alone | >354 go | body | >250 ok | hang";
+    let rows = [
+        ("", "neither 8BITMIME nor SMTPUTF8: what we send is ASCII"),
+        ("| >250-8BITMIME | >250-SMTPUTF8 | >250-CHUNKING | >250-BINARYMIME", "offered, and not needed"),
+        ("| >250-PIPELINING", "a server that says PIPELINING and cannot"),
+    ];
+    for (offers, why) in rows {
+        let script = format!(">220 hi | <EHLO | >250-hi {offers} | >250 HELP | {talk}");
+        let server = Server::start(&[&script]).await;
+        let done = send(&mut Smtp::new(&server.config()).unwrap(), &mail()).await;
+        assert_eq!(done.outcome, Outcome::Accepted, "{why}: {}", done.reply);
+        assert_eq!(server.heard()[0][1..3], ["MAIL FROM:<support@example.jp>", "RCPT TO:<taro@example.jp>"], "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_one_reply_behind_gets_no_message_and_no_success() {
+    // Each answer belongs to the command before; the last one would be the 250 for a message that was never asked for.
+    let script = ">>220 hi\\r\\n | <EHLO | >>250-hi\\r\\n250 HELP\\r\\n250 mail\\r\\n | hang";
+    let server = Server::start(&[script]).await;
+    let done = send(&mut Smtp::new(&server.config()).unwrap(), &mail()).await;
+    assert_eq!(done.outcome, Outcome::Deferred, "{}", done.reply);
+    assert!(server.bodies.lock().unwrap().is_empty());
+    // An answer after our time-out finds nobody: the connection is gone.
+    let server = Server::start(&["hello | <MAIL | hang", "hello | envelope | data | body | >250 ok | hang"]).await;
+    let mut smtp = Smtp::new(&SmtpConfig { timeout: SHORT, ..server.config() }).unwrap();
+    assert_eq!(send(&mut smtp, &mail()).await.outcome, Outcome::Deferred);
+    let mut patient = Smtp::new(&server.config()).unwrap();
+    assert_eq!(send(&mut patient, &mail()).await.outcome, Outcome::Accepted);
 }
 
 #[tokio::test]

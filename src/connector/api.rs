@@ -19,6 +19,7 @@ use super::{Account, Connector, ConnectorError};
 use crate::clock::Clock;
 use crate::config::{ApiConfig, ScanConfig, SiteFields};
 use crate::domain::observation::{CustomerLook, Failure, Reason};
+use crate::metrics::Metrics;
 
 /// The most pages of one customer.
 const MAX_PAGES: u32 = 1000;

@@ -2,9 +2,14 @@
 //!
 //! A worker owns one connection and settles each mail before it takes the next, so a crash leaves at most one mail a
 //! connection in doubt. Nothing here is cancelled between the first byte and the record of its outcome; a stop takes
-//! effect between two mails.
+//! effect between two mails. A worker that meets an error goes on with the next mail: one bad mail, a busy disk or a secret
+//! that cannot be read just now must not end the delivery of all others.
+
+mod line;
+mod ready;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,17 +17,13 @@ use chrono::TimeDelta;
 use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 
-use super::look;
-use super::mailing::{self, Subject};
+use self::line::{Line, Place};
+use self::ready::{Prepared, prepare};
 use super::progress::Progress;
 use super::{Context, alert, operators, reload::Live};
 use crate::config::{MailConfig, Mode, TransportConfig};
 use crate::domain::Timestamp;
-use crate::domain::campaign::Standing;
-use crate::domain::case::Case;
-use crate::domain::customer::Customer;
-use crate::domain::delivery::{Attempt, DeliveryState, Outcome, RecipientState, RetryPolicy, settle};
-use crate::domain::plan::{self, Due, NoticeKind};
+use crate::domain::delivery::{Attempt, BLOCKED_WAIT, DeliveryState, Outcome, RecipientState, RetryPolicy, settle};
 use crate::mail::pace::Pace;
 use crate::mail::{Outgoing, Transport};
 use crate::store::{Claimed, Delivery, RunCounts, SiteCounts};
@@ -33,8 +34,23 @@ const LEASE: TimeDelta = TimeDelta::minutes(20);
 /// How often the outbox is looked at without being woken: another process may have put something in.
 const POLL: Duration = Duration::from_secs(5);
 
-/// How long a delivery waits whose site could not be read right before sending.
-const UNREADABLE_WAIT: TimeDelta = TimeDelta::minutes(15);
+/// How long a delivery waits that could not be made ready: a site that cannot be read, a template that fails.
+const UNREADY_WAIT: TimeDelta = TimeDelta::minutes(15);
+
+/// How long a worker rests after an error that is not a mail's own: the store, a secret.
+const ERROR_WAIT: Duration = Duration::from_secs(15);
+
+/// How long a mail in flight may take to its end once a stop is asked for. Then it is left to the next start, which settles
+/// it as unknown: a server may take 10 minutes for its answer, a service has 10 seconds to stop.
+const STOP_GRACE: Duration = Duration::from_secs(8);
+
+/// How an outcome that cannot be written down is held on to: what the server said is worth more than the next mail.
+const RECORD_WAIT: Duration = Duration::from_secs(2);
+/// How often a command tries; the daemon never gives up.
+const RECORD_TRIES: u32 = 30;
+
+/// Never spins: a queued delivery may be kept back by a hold although its time has come.
+const MIN_WAIT: Duration = Duration::from_millis(200);
 
 /// When the workers end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +79,7 @@ pub struct Delivered {
 /// What all workers share.
 struct Shared {
     live: Arc<Live>,
-    pace: Mutex<Option<Pace>>,
+    line: Line,
     done: Mutex<Delivered>,
     until: Until,
     wake: Arc<Notify>,
@@ -72,12 +88,21 @@ struct Shared {
     blocked_until: Mutex<Option<Timestamp>>,
 }
 
+/// A name for claims that no process before this one had: in a container the host and the process number are the same
+/// after every restart, and what that name had in flight would look like our own.
+fn claimant(ctx: &Context) -> String {
+    static STARTS: AtomicU64 = AtomicU64::new(0);
+    let start = STARTS.fetch_add(1, Ordering::Relaxed);
+    format!("{}/{:x}-{start}", ctx.owner, ctx.now().timestamp_micros())
+}
+
 /// Delivers what the outbox holds, with as many workers as the configuration has connections.
 ///
 /// First settles what an earlier process left `sending` (`all_orphans`: this process has the lead, so nobody else sends).
 ///
 /// # Errors
-/// When the store fails or a transport cannot be made (a secret that cannot be read).
+/// When the store fails at the start, or with [`Until::Drained`] when it fails later or a transport cannot be made (a secret
+/// that cannot be read); a daemon goes on, and tries again.
 pub async fn deliver(
     live: Arc<Live>,
     until: Until,
@@ -87,9 +112,9 @@ pub async fn deliver(
     progress: Arc<dyn Progress>,
 ) -> anyhow::Result<Delivered> {
     let ctx = live.context();
-    recover(&ctx, all_orphans).await.context("cannot settle what an earlier run left in flight")?;
-    let mail = &ctx.snapshot.config.mail;
-    let (connections, pace) = match &mail.transport {
+    let owner = claimant(&ctx);
+    recover(&ctx, &owner, all_orphans).await.context("cannot settle what an earlier run left in flight")?;
+    let (connections, pace) = match &ctx.snapshot.config.mail.transport {
         TransportConfig::Smtp(smtp) => {
             (smtp.connections, Some(Pace::new(smtp.rate, ctx.store.last_attempt_at().await?)))
         }
@@ -97,53 +122,86 @@ pub async fn deliver(
         TransportConfig::Maildir(_) => (1, None),
     };
     let shared = Arc::new(Shared {
+        line: Line::new(pace, ctx.now()),
         live,
-        pace: Mutex::new(pace),
         done: Mutex::default(),
         until,
         wake,
-        stop,
+        stop: stop.child_token(),
         blocked_until: Mutex::default(),
     });
     let mut workers = tokio::task::JoinSet::new();
     for number in 0..connections {
         let (shared, progress) = (Arc::clone(&shared), Arc::clone(&progress));
-        workers.spawn(async move { worker(&shared, number, progress.as_ref()).await });
+        // Each with a name of its own, so that no worker can go on with what another one has.
+        let owner = format!("{owner}#{number}");
+        workers.spawn(async move { worker(&shared, number, &owner, progress.as_ref()).await });
     }
-    let mut first_error = None;
-    while let Some(ended) = workers.join_next().await {
-        if let Err(error) = ended.map_err(anyhow::Error::from).and_then(|result| result) {
-            tracing::error!("a mail worker ended: {error:#}");
-            first_error.get_or_insert(error);
-        }
-    }
+    let first_error = join(&mut workers, &shared.stop, &stop).await;
     let done = *shared.done.lock().await;
     first_error.map_or(Ok(done), Err)
 }
 
+/// Waits for the workers. The first one that ends with an error ends the others, between two mails.
+async fn join(
+    workers: &mut tokio::task::JoinSet<anyhow::Result<()>>,
+    all: &CancellationToken,
+    stop: &CancellationToken,
+) -> Option<anyhow::Error> {
+    let mut first_error = None;
+    let patience = async {
+        stop.cancelled().await;
+        tokio::time::sleep(STOP_GRACE).await;
+    };
+    tokio::pin!(patience);
+    loop {
+        tokio::select! {
+            ended = workers.join_next() => match ended {
+                None => return first_error,
+                Some(ended) => if let Err(error) = ended.map_err(anyhow::Error::from).and_then(|result| result) {
+                    tracing::error!("a mail worker ended: {error:#}");
+                    first_error.get_or_insert(error);
+                    all.cancel();
+                }
+            },
+            () = &mut patience => {
+                tracing::warn!("{} mail(s) in flight are left behind; the next start settles them", workers.len());
+                // Not aborted: a transaction must not be cut in the middle. The process ends before them.
+                workers.detach_all();
+                return first_error;
+            }
+        }
+    }
+}
+
 /// What was in flight when its process died may or may not have arrived: it is settled as unknown, and said so.
-async fn recover(ctx: &Context, all: bool) -> anyhow::Result<()> {
+async fn recover(ctx: &Context, owner: &str, all: bool) -> anyhow::Result<()> {
     let now = ctx.now();
     if all {
-        ctx.store.free_claims(&ctx.owner).await?;
-        ctx.store.free_operator_mails(&ctx.owner, now).await?;
+        ctx.store.free_claims(owner).await?;
+        ctx.store.free_operator_mails(owner, now).await?;
     }
-    for orphan in ctx.store.take_orphans(&ctx.owner, all, now, now + LEASE).await? {
+    for orphan in ctx.store.take_orphans(owner, all, now, now + LEASE).await? {
         let attempt = Attempt::whole(Outcome::Unknown, "the sending process ended before it heard the answer");
         tracing::warn!(delivery = %orphan.delivery.id, "was in flight when its process ended: acceptance unknown");
-        record(ctx, &orphan.delivery, &attempt).await?;
+        record(ctx, owner, &orphan.delivery, &attempt).await?;
     }
     Ok(())
 }
 
 /// Settles an attempt by the policy and writes it down.
-async fn record(ctx: &Context, delivery: &Delivery, attempt: &Attempt) -> anyhow::Result<DeliveryState> {
+async fn record(
+    ctx: &Context,
+    owner: &str,
+    delivery: &Delivery,
+    attempt: &Attempt,
+) -> crate::store::Result<DeliveryState> {
     let now = ctx.now();
     let retry = RetryPolicy { unknown: ctx.snapshot.config.mail.unknown, ..RetryPolicy::default() };
     // A server that refuses *us* says nothing of the mail: such attempts do not use up its tries.
     let tries = delivery.attempts.saturating_sub(delivery.blocked);
     let (state, recipients) = settle(tries, delivery.unknown_before, &delivery.recipients, attempt, &retry, now);
-    let kept = ctx.store.record_attempt(delivery.id, &ctx.owner, attempt, &state, &recipients, now).await?;
+    let kept = ctx.store.record_attempt(delivery.id, owner, attempt, &state, &recipients, now).await?;
     if !kept {
         tracing::error!(delivery = %delivery.id, "its claim was lost while it was sent; the attempt is recorded");
     }
@@ -151,45 +209,87 @@ async fn record(ctx: &Context, delivery: &Delivery, attempt: &Attempt) -> anyhow
     Ok(state)
 }
 
-async fn worker(shared: &Shared, number: usize, progress: &dyn Progress) -> anyhow::Result<()> {
+/// The same, and does not let go: a full or busy disk must not turn what the server said into "unknown".
+async fn record_surely(
+    shared: &Shared,
+    ctx: &Context,
+    owner: &str,
+    delivery: &Delivery,
+    attempt: &Attempt,
+) -> anyhow::Result<DeliveryState> {
+    let mut tries = 0_u32;
+    loop {
+        tries = tries.saturating_add(1);
+        let stopping = shared.stop.is_cancelled();
+        match record(ctx, owner, delivery, attempt).await {
+            Ok(state) => return Ok(state),
+            Err(error) if stopping || (shared.until == Until::Drained && tries >= RECORD_TRIES) => {
+                return Err(error).context("what became of a mail cannot be written down");
+            }
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                tracing::error!(delivery = %delivery.id, "what became of a mail cannot be written down: {error:#}");
+            }
+        }
+        tokio::select! {
+            () = shared.stop.cancelled() => {}
+            () = tokio::time::sleep(RECORD_WAIT) => {}
+        }
+    }
+}
+
+async fn worker(shared: &Shared, number: usize, owner: &str, progress: &dyn Progress) -> anyhow::Result<()> {
     let mut transport: Option<Box<dyn Transport>> = None;
     let mut counts = RunCounts::default();
+    let mut result = Ok(());
     while !shared.stop.is_cancelled() {
         // Register for the wake-up before looking, or one between the look and the wait would be lost.
         let woken = shared.wake.notified();
         let ctx = shared.live.context();
-        let now = ctx.now();
-        if number == 0 && tell_operators(shared, &ctx, now, &mut transport).await? {
-            continue;
+        let told = match number {
+            0 => tell_operators(shared, &ctx, owner, &mut transport).await,
+            _ => Ok(false),
+        };
+        match told {
+            Ok(true) => continue,
+            Ok(false) => {}
+            // Customers' mail goes on; the next round tries again.
+            Err(error) => tracing::error!("the operators' mail rests: {error:#}"),
         }
-        let wait = match next_step(shared, &ctx, now).await? {
-            Step::Send(claimed) => {
-                if let Some(settled) = send(shared, &ctx, *claimed, &mut transport).await? {
-                    tally(shared, &settled).await;
-                    counts.queued += 1;
-                    progress.step(&counts, &SiteCounts::default());
-                }
+        let wait = match step(shared, &ctx, owner, &mut transport).await {
+            Ok(Step::Settled(state)) => {
+                tally(shared, &state).await;
+                counts.queued += 1;
+                progress.step(&counts, &SiteCounts::default());
                 continue;
             }
-            Step::Wait(wait) => wait,
+            Ok(Step::GivenBack) => continue,
+            Ok(Step::NotYet(wait)) => wait,
+            Ok(Step::Idle(_)) if shared.until == Until::Drained => break,
+            Ok(Step::Idle(wait)) => wait.min(POLL),
+            Err(error) if shared.until == Until::Drained => {
+                result = Err(error);
+                break;
+            }
+            Err(error) => {
+                tracing::error!("mail delivery rests for {} s: {error:#}", ERROR_WAIT.as_secs());
+                ERROR_WAIT
+            }
         };
-        if shared.until == Until::Drained {
-            break;
-        }
         if let Some(mut idle) = transport.take() {
             idle.close().await;
         }
         tokio::select! {
             () = woken => {}
             () = shared.stop.cancelled() => {}
-            () = tokio::time::sleep(wait.min(POLL)) => {}
+            () = tokio::time::sleep(wait) => {}
         }
     }
     if let Some(mut transport) = transport {
         transport.close().await;
     }
-    tracing::debug!(number, "mail worker ends");
-    Ok(())
+    tracing::debug!(owner, "mail worker ends");
+    result
 }
 
 /// Sends one mail to the operators, if one waits: at any hour, in any mode, whatever is held. Only a server that refuses
@@ -197,15 +297,17 @@ async fn worker(shared: &Shared, number: usize, progress: &dyn Progress) -> anyh
 async fn tell_operators(
     shared: &Shared,
     ctx: &Context,
-    now: Timestamp,
+    owner: &str,
     transport: &mut Option<Box<dyn Transport>>,
 ) -> anyhow::Result<bool> {
+    let now = ctx.now();
     if shared.blocked_until.lock().await.is_some_and(|until| now < until) {
         return Ok(false);
     }
-    let Some(mail) = ctx.store.claim_operator_mail(&ctx.owner, now, now + LEASE).await? else { return Ok(false) };
+    let Ok(place) = shared.line.enter() else { return Ok(false) };
+    let Some(mail) = ctx.store.claim_operator_mail(owner, now, now + LEASE).await? else { return Ok(false) };
     let way = match transport {
-        _ if !turn(shared, ctx).await => Err("the sender stopped before its turn".to_owned()),
+        _ if !turn(shared, place).await => Err("the sender stopped before its turn".to_owned()),
         Some(way) => Ok(way),
         // Not an end of the worker: in a dry run nobody may have set up the way out yet.
         None => match open(&ctx.snapshot.config.mail) {
@@ -213,69 +315,110 @@ async fn tell_operators(
             Err(error) => Err(format!("{error:#}")),
         },
     };
-    if let Some(until) = operators::send(ctx, mail, way).await? {
+    if let Some(until) = operators::send(ctx, owner, mail, way).await? {
         *shared.blocked_until.lock().await = Some(until);
     }
     Ok(true)
 }
 
+/// What one round of a worker came to.
 enum Step {
-    Send(Box<Claimed>),
-    Wait(Duration),
+    /// One mail was sent, or dropped, and that is written down.
+    Settled(DeliveryState),
+    /// One was claimed and went back to the queue.
+    GivenBack,
+    /// Something is due, but its turn by the rate is that far away.
+    NotYet(Duration),
+    /// Nothing is to be done for that long.
+    Idle(Duration),
 }
 
-async fn next_step(shared: &Shared, ctx: &Context, now: Timestamp) -> anyhow::Result<Step> {
-    let config = &ctx.snapshot.config;
-    if config.mode == Mode::DryRun || !config.calendar.is_open(now) {
-        return Ok(Step::Wait(POLL));
+async fn step(
+    shared: &Shared,
+    ctx: &Context,
+    owner: &str,
+    transport: &mut Option<Box<dyn Transport>>,
+) -> anyhow::Result<Step> {
+    let now = ctx.now();
+    if !may_send(shared, ctx).await {
+        return Ok(Step::Idle(POLL));
     }
-    if shared.blocked_until.lock().await.is_some_and(|until| now < until) {
-        return Ok(Step::Wait(POLL));
+    let place = match shared.line.enter() {
+        Ok(place) => place,
+        Err(far) => {
+            let due = ctx.store.next_due().await?.is_some_and(|at| at <= now);
+            return Ok(if due { Step::NotYet(far.min(POLL)) } else { Step::Idle(far) });
+        }
+    };
+    let Some(claimed) = ctx.store.claim(owner, now, now + LEASE).await? else {
+        let next = ctx.store.next_due().await?;
+        let wait = next.map_or(POLL, |at| (at - now).to_std().unwrap_or(Duration::ZERO).max(MIN_WAIT));
+        return Ok(Step::Idle(wait));
+    };
+    let id = claimed.delivery.id;
+    let sent = send(shared, ctx, owner, claimed, transport, place).await;
+    if sent.is_err() {
+        // If it has not left, somebody may try again before the lease runs out; if it has, this changes nothing.
+        let now = ctx.now();
+        if let Err(error) = ctx.store.release(id, owner, now, "an error came between", now).await {
+            tracing::debug!(delivery = %id, "stays claimed until its lease ends: {error}");
+        }
     }
-    if let Some(claimed) = ctx.store.claim(&ctx.owner, now, now + LEASE).await? {
-        return Ok(Step::Send(Box::new(claimed)));
-    }
-    let next = ctx.store.next_due().await?;
-    Ok(Step::Wait(next.map_or(POLL, |at| (at - now).to_std().unwrap_or(Duration::ZERO).max(MIN_WAIT))))
+    Ok(sent?.map_or(Step::GivenBack, Step::Settled))
 }
 
-/// Never spins: a queued delivery may be kept back by a hold although its time has come.
-const MIN_WAIT: Duration = Duration::from_millis(200);
+/// Whether anything may leave now, as far as the configuration, the calendar and the server's mood go. Holds are the
+/// store's to see.
+async fn may_send(shared: &Shared, ctx: &Context) -> bool {
+    let (config, now) = (&ctx.snapshot.config, ctx.now());
+    config.mode != Mode::DryRun
+        && config.calendar.is_open(now)
+        && shared.blocked_until.lock().await.is_none_or(|until| now >= until)
+}
 
 async fn send(
     shared: &Shared,
     ctx: &Context,
+    owner: &str,
     claimed: Claimed,
     transport: &mut Option<Box<dyn Transport>>,
+    place: Place<'_>,
 ) -> anyhow::Result<Option<DeliveryState>> {
     let id = claimed.delivery.id;
-    let claimed = match prepare(ctx, claimed).await? {
+    let claimed = match prepare(ctx, owner, claimed).await? {
         Prepared::Ready(claimed) => *claimed,
         Prepared::Settled(state, why) => {
             tracing::info!(delivery = %id, "{}: {why}", state.as_str());
-            ctx.store.drop_claimed(id, &ctx.owner, &why, ctx.now()).await?;
+            ctx.store.drop_claimed(id, owner, &why, ctx.now()).await?;
             return Ok(Some(state));
         }
         Prepared::Later(why) => {
             tracing::warn!(delivery = %id, "not sent now: {why}");
-            ctx.store.release(id, &ctx.owner, ctx.now() + UNREADABLE_WAIT, &why, ctx.now()).await?;
+            ctx.store.release(id, owner, ctx.now() + UNREADY_WAIT, &why, ctx.now()).await?;
             return Ok(None);
         }
     };
-    if !turn(shared, ctx).await || !ctx.snapshot.config.calendar.is_open(ctx.now()) {
-        ctx.store.release(id, &ctx.owner, ctx.now(), "the sender stopped before its turn", ctx.now()).await?;
+    if !turn(shared, place).await || !may_send(shared, ctx).await {
+        ctx.store.release(id, owner, ctx.now(), "the sender stopped before its turn", ctx.now()).await?;
         return Ok(None);
     }
     let way = match transport {
         Some(way) => way,
         None => transport.insert(open(&ctx.snapshot.config.mail)?),
     };
-    let now = ctx.now();
-    if !ctx.store.begin_attempt(id, &ctx.owner, now, now + LEASE).await? {
-        return Ok(None);
-    }
     let mut delivery = claimed.delivery;
     delivery.attempts += 1;
+    let now = ctx.now();
+    match ctx.store.begin_attempt(id, owner, now, now + LEASE).await {
+        Ok(true) => {}
+        Ok(false) => return Ok(None),
+        Err(error) => {
+            // It may have been written all the same, and would stand as `sending` until the next start.
+            let nothing_left = Attempt::whole(Outcome::Deferred, "the attempt could not be written down, nothing left");
+            record_surely(shared, ctx, owner, &delivery, &nothing_left).await?;
+            return Err(error.into());
+        }
+    }
     let pending = |r: &&crate::domain::delivery::Recipient| r.state == RecipientState::Pending;
     let outgoing = Outgoing {
         envelope_from: claimed.message.envelope_from,
@@ -283,16 +426,20 @@ async fn send(
         message: claimed.message.raw,
     };
     let attempt = way.send(&outgoing).await;
-    let state = record(ctx, &delivery, &attempt).await?;
+    if attempt.outcome == Outcome::Blocked {
+        block(shared, ctx, &attempt).await;
+    }
+    let state = record_surely(shared, ctx, owner, &delivery, &attempt).await?;
     log(&delivery, &attempt, &state);
     ctx.metrics.delivery(delivery.facts.key.kind, &attempt.outcome);
-    if attempt.outcome == Outcome::Blocked
-        && let DeliveryState::Queued { not_before } = state
-    {
-        tracing::error!("the mail server refuses our account, nothing leaves before {not_before}: {}", attempt.reply);
-        *shared.blocked_until.lock().await = Some(not_before);
-    }
     Ok(Some(state))
+}
+
+/// The server refuses us: nobody sends for a while. Before the outcome is written, so that no other worker meets it too.
+async fn block(shared: &Shared, ctx: &Context, attempt: &Attempt) {
+    let until = ctx.now() + BLOCKED_WAIT;
+    tracing::error!("the mail server refuses our account, nothing leaves before {until}: {}", attempt.reply);
+    *shared.blocked_until.lock().await = Some(until);
 }
 
 fn open(mail: &MailConfig) -> anyhow::Result<Box<dyn Transport>> {
@@ -300,103 +447,11 @@ fn open(mail: &MailConfig) -> anyhow::Result<Box<dyn Transport>> {
 }
 
 /// Waits for this mail's turn by the configured rate; `false`: told to stop meanwhile.
-async fn turn(shared: &Shared, ctx: &Context) -> bool {
-    let wait = {
-        let mut pace = shared.pace.lock().await;
-        let now = ctx.now();
-        pace.as_mut().map_or(Duration::ZERO, |pace| (pace.next_at(now) - now).to_std().unwrap_or_default())
-    };
+async fn turn(shared: &Shared, place: Place<'_>) -> bool {
+    let wait = place.turn();
     tokio::select! {
         () = shared.stop.cancelled() => false,
         () = tokio::time::sleep(wait) => !shared.stop.is_cancelled(),
-    }
-}
-
-enum Prepared {
-    Ready(Box<Claimed>),
-    /// Overtaken: nothing more is to be sent.
-    Settled(DeliveryState, String),
-    /// Cannot be said just now.
-    Later(String),
-}
-
-/// Asks again right before the irreversible act: is it still due, is the evidence fresh, is what it says still true?
-async fn prepare(ctx: &Context, claimed: Claimed) -> anyhow::Result<Prepared> {
-    let delivery = &claimed.delivery;
-    let key = &delivery.facts.key;
-    // After an unheard answer the customer may have it already: then nothing is dropped, it stays unknown.
-    let overtaken = |why: &str| {
-        let state = if delivery.unknown_before { DeliveryState::Unknown } else { DeliveryState::Dropped };
-        Ok(Prepared::Settled(state, why.to_owned()))
-    };
-    let Some(member) = ctx.snapshot.member(&key.customer) else {
-        return overtaken("the customer is not in the customers file any more");
-    };
-    let id = std::slice::from_ref(&key.customer);
-    let Some(mut state) = ctx.store.customer_states(id).await?.pop() else {
-        return overtaken("the customer is not in the store any more");
-    };
-    let not_before = mailing::not_before(ctx);
-    let looked = delivery.evidence_at < not_before;
-    if looked {
-        match look::check(ctx, member).await? {
-            Some(fresh) => state = fresh,
-            None => return overtaken("the customer is not in the store any more"),
-        }
-    }
-    let Some(case) = state.cases.into_iter().find(|c| c.campaign == key.campaign) else {
-        return overtaken("the case is gone");
-    };
-    if let Some(why) = not_due(ctx, delivery, &case, &member.customer)? {
-        return overtaken(&why);
-    }
-    let sites = mailing::sites(&case, key.kind, not_before);
-    if sites.is_empty() && key.kind.speaks_of() != Standing::Clear {
-        return Ok(Prepared::Later("none of its sites could be read right before sending".to_owned()));
-    }
-    let names: Vec<_> = sites.iter().map(|s| s.name.clone()).collect();
-    let today = ctx.snapshot.config.calendar.day(ctx.now());
-    if !looked && names == delivery.sites && today == delivery.rendered_for {
-        return Ok(Prepared::Ready(Box::new(claimed)));
-    }
-    let due = due(delivery, &case);
-    let dead = super::bounces::Dead::load(ctx).await?;
-    let Some(customer) = dead.reachable(&member.customer) else {
-        return overtaken("every address of the customer is dead");
-    };
-    let subject = Subject { snapshot: &ctx.snapshot, customer: &customer, case: &case, due: &due, sites };
-    let thread = ctx.store.thread(key).await?;
-    let mut message = mailing::compose(&subject, thread, ctx.now())?;
-    mailing::seal(ctx, &case, &mut message).await?;
-    // Refused once a server may hold a copy: then the same bytes go out again, Date and all.
-    if ctx.store.replace_message(delivery.id, &ctx.owner, &message).await? {
-        return Ok(Prepared::Ready(Box::new(Claimed { message, ..claimed })));
-    }
-    Ok(Prepared::Ready(Box::new(claimed)))
-}
-
-/// Why a queued notice is not due any more, if it is not.
-fn not_due(ctx: &Context, delivery: &Delivery, case: &Case, customer: &Customer) -> anyhow::Result<Option<String>> {
-    let key = &delivery.facts.key;
-    let campaign = mailing::campaign(&ctx.snapshot, &key.campaign)?;
-    let calendar = &ctx.snapshot.config.calendar;
-    let today = calendar.day(ctx.now());
-    Ok(plan::overtaken(&delivery.facts, case, customer, campaign, calendar, today))
-}
-
-/// The due notice a delivery was made from.
-fn due(delivery: &Delivery, case: &Case) -> Due {
-    let facts = &delivery.facts;
-    let previous =
-        case.told.iter().filter(|t| t.counts && t.occasion != facts.key.occasion).map(|t| t.deadline).next_back();
-    Due {
-        kind: facts.key.kind,
-        round: facts.key.round,
-        milestone: None,
-        occasion: facts.key.occasion.clone(),
-        deadline: facts.deadline,
-        previous_deadline: previous.filter(|_| facts.key.kind == NoticeKind::Rescheduled),
-        because: facts.because.clone(),
     }
 }
 

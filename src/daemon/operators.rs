@@ -181,6 +181,7 @@ pub fn compose(
 /// When the store fails.
 pub async fn send(
     ctx: &Context,
+    owner: &str,
     sending: SendingOperatorMail,
     way: Result<&mut Box<dyn Transport>, String>,
 ) -> anyhow::Result<Option<Timestamp>> {
@@ -196,7 +197,7 @@ pub async fn send(
     let retry = RetryPolicy { unknown: UnknownPolicy::Resend, ..RetryPolicy::default() };
     let tries = mail.attempts.saturating_sub(mail.blocked);
     let (state, recipients) = settle(tries, mail.unknown_before, &mail.recipients, &attempt, &retry, now);
-    ctx.store.record_operator_mail(mail.id, &ctx.owner, &attempt, &state, &recipients, now).await?;
+    ctx.store.record_operator_mail(mail.id, owner, &attempt, &state, &recipients, now).await?;
     alert::way_out(ctx, &attempt).await;
     let (id, kind, reply) = (mail.id, mail.kind.as_str(), &attempt.reply);
     match &state {

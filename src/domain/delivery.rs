@@ -304,7 +304,7 @@ pub fn settle(
 }
 
 /// How long the queue waits when the server refuses our account: soon enough to notice a repair, not a hammer.
-const BLOCKED_WAIT: TimeDelta = TimeDelta::minutes(15);
+pub const BLOCKED_WAIT: TimeDelta = TimeDelta::minutes(15);
 
 fn updated(recipient: &Recipient, done: &Attempt) -> Recipient {
     let said = done.recipients.iter().find(|(address, _, _)| *address == recipient.address);

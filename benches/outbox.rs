@@ -1,0 +1,296 @@
+//! How fast mail leaves: the whole way out of the durable outbox against Postfix's `smtp-source`, into the same `smtp-sink`
+//! in the same run; and the outbox alone, queueing and settling. `KIGEN_BENCH_MAILS` and `KIGEN_BENCH_QUEUE` set the sizes.
+//!
+//! Needs Debian's package `postfix` for `smtp-sink` and `smtp-source`; without them only the outbox alone is measured.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a bench may")]
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::TimeDelta;
+use kigen::app;
+use kigen::clock::{Clock, SystemClock};
+use kigen::config::TransportConfig;
+use kigen::daemon::deliver::{self, Until};
+use kigen::daemon::progress::Silent;
+use kigen::daemon::reload::{self, Live};
+use kigen::daemon::{Context, look, notify};
+use kigen::domain::case::LookKind;
+use kigen::domain::delivery::{Attempt, DeliveryState, Outcome, Recipient, RecipientState};
+use kigen::domain::observation::{Observation, RawSettings, Verdict};
+use kigen::domain::site::{AuthMethod, ServerType, SiteName};
+use kigen::store::{CustomerState, OutboxFilter, Store};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+fn number(name: &str, usual: usize) -> usize {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        sending(number("KIGEN_BENCH_MAILS", 3000)).await;
+        alone(number("KIGEN_BENCH_QUEUE", 100_000)).await;
+    });
+}
+
+/// The sink, ended with this value.
+struct Sink(Child, u16);
+
+impl Sink {
+    fn start() -> Option<Self> {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let sink = ["/usr/sbin/smtp-sink", "smtp-sink"].into_iter().find_map(|program| {
+            let mut command = Command::new(program);
+            // As root it wants to know whom to become.
+            command.args(["-c", "-u", "nobody", &format!("127.0.0.1:{port}"), "256"]);
+            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()
+        })?;
+        let started = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(started.elapsed() < Duration::from_secs(10), "smtp-sink does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Some(Self(sink, port))
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+async fn sending(mails: usize) {
+    let Some(sink) = Sink::start() else {
+        println!("smtp-sink is not installed: nothing is sent");
+        return;
+    };
+    let world = World::new(mails, sink.1).await;
+    let length = world.message_length().await;
+    println!("{mails} mails of {length} octets into smtp-sink");
+    println!("{:<28} {:>11} {:>10} {:>14}", "", "connections", "mails/s", "CPU us/mail");
+    for connections in [1, 4, 16] {
+        let (took, cpu) = source(sink.1, connections, mails, length);
+        row("smtp-source -d", connections, mails, took, cpu);
+        let (took, cpu) = world.deliver(connections).await;
+        row("kigen, durable outbox", connections, mails, took, cpu);
+    }
+}
+
+fn row(name: &str, connections: usize, mails: usize, took: Duration, cpu: Duration) {
+    let mails = mails as f64;
+    let (rate, each) = (mails / took.as_secs_f64(), cpu.as_micros() as f64 / mails);
+    println!("{name:<28} {connections:>11} {rate:>10.0} {each:>14.0}");
+}
+
+/// Postfix's own load generator, keeping its connections.
+fn source(port: u16, connections: usize, mails: usize, length: usize) -> (Duration, Duration) {
+    let before = cpu("/proc/self/stat", 2);
+    let started = Instant::now();
+    let status = Command::new("/usr/sbin/smtp-source")
+        .args(["-d", "-s", &connections.to_string(), "-m", &mails.to_string(), "-l", &length.to_string()])
+        .args(["-f", "from@vendor.example", "-t", "to@customer.example", &format!("127.0.0.1:{port}")])
+        .status()
+        .unwrap();
+    assert!(status.success());
+    (started.elapsed(), cpu("/proc/self/stat", 2) - before)
+}
+
+/// User and system time of this process (0), or of its ended children (2), in clock ticks of 10 ms.
+fn cpu(path: &str, offset: usize) -> Duration {
+    let text = std::fs::read_to_string(path).unwrap();
+    let fields: Vec<u64> =
+        text.rsplit(')').next().unwrap().split_whitespace().map(|f| f.parse().unwrap_or(0)).collect();
+    Duration::from_millis(10 * (fields[11 + offset] + fields[12 + offset]))
+}
+
+/// Files and a state in which every customer has a notice waiting.
+struct World {
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    async fn new(customers: usize, port: u16) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let world = Self { dir };
+        let mut csv = "customer_id,name,email,account,password\n".to_owned();
+        for n in 0..customers {
+            csv.push_str(&format!("C{n:06},株式会社{n},admin@c{n}.example,c{n},secret\n"));
+        }
+        private(&world.path("customers.csv"), &csv);
+        private(&world.path("config.toml"), &configuration(port));
+        let ctx = world.open().await;
+        affect_all(&ctx).await;
+        notify::pass(&ctx, None, &CancellationToken::new(), &Silent).await.unwrap();
+        ctx.store.backup(&world.path("queued.db")).await.unwrap();
+        ctx.store.close().await;
+        world
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
+    }
+
+    async fn open(&self) -> Context {
+        let snapshot = reload::load(&self.path("config.toml")).unwrap_or_else(|e| panic!("{}", app::describe(&e)));
+        app::open_with(snapshot, Arc::new(SystemClock)).await.unwrap()
+    }
+
+    async fn message_length(&self) -> usize {
+        let ctx = self.open().await;
+        let queued = ctx.store.deliveries(&OutboxFilter { limit: Some(1), ..OutboxFilter::default() }).await.unwrap();
+        let length = ctx.store.delivery(queued[0].id).await.unwrap().unwrap().0.message.raw.len();
+        ctx.store.close().await;
+        length
+    }
+
+    async fn deliver(&self, connections: usize) -> (Duration, Duration) {
+        for end in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(self.path(&format!("kigen.db{end}")));
+        }
+        std::fs::copy(self.path("queued.db"), self.path("kigen.db")).unwrap();
+        let mut ctx = self.open().await;
+        let snapshot = Arc::get_mut(&mut ctx.snapshot).unwrap();
+        let TransportConfig::Smtp(smtp) = &mut snapshot.config.mail.transport else { unreachable!() };
+        smtp.connections = connections;
+        let (live, stop) = (Live::new(ctx.clone()), CancellationToken::new());
+        let (before, started) = (cpu("/proc/self/stat", 0), Instant::now());
+        let done = deliver::deliver(live, Until::Drained, true, Arc::new(Notify::new()), stop, Arc::new(Silent)).await;
+        let took = (started.elapsed(), cpu("/proc/self/stat", 0) - before);
+        let done = done.unwrap();
+        assert_eq!(done.sent as usize, ctx.snapshot.fleet.members.len(), "{done:?}");
+        ctx.store.close().await;
+        took
+    }
+}
+
+fn private(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+fn configuration(port: u16) -> String {
+    let deadline = SystemClock.now().date_naive() + TimeDelta::days(40);
+    format!(
+        r#"
+mode = "live"
+state = "sqlite:kigen.db"
+[schedule]
+scan = "0 0 1 1 *"
+[business_hours]
+days = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+hours = "00:00-24:00"
+holidays = "none"
+[fleet]
+customers = "customers.csv"
+[connector]
+kind = "exlook"
+[[campaign]]
+id = "exchange-online-basic-auth"
+deadline = {deadline}
+[mail]
+from = "ExLook サポート <support@vendor.example>"
+support = {{ name = "ExLook サポート窓口", email = "support@vendor.example", phone = "03-0000-0000" }}
+[mail.smtp]
+host = "127.0.0.1"
+port = {port}
+tls = "none"
+auth = "none"
+rate = "1000000/s"
+connections = 1
+[safety]
+max_age = "7d"
+max_new_notices = "100%"
+[alerts]
+to = ["ops@vendor.example"]
+[web]
+listen = "127.0.0.1:0"
+"#
+    )
+}
+
+/// As if a scan had seen one affected site of everybody.
+async fn affect_all(ctx: &Context) {
+    let (now, campaigns) = (ctx.now(), ctx.snapshot.campaigns());
+    ctx.store.sync_customers(&ctx.snapshot.entries(), now).await.unwrap();
+    let ids: Vec<_> = ctx.snapshot.fleet.members.iter().map(|m| m.customer.id.clone()).collect();
+    for ids in ids.chunks(1000) {
+        let states = ctx.store.customer_states(ids).await.unwrap();
+        let change =
+            |state: &CustomerState| look::change(state, &campaigns, &[affected(state, now)], None, LookKind::Scan, now);
+        let changes: Vec<_> = states.iter().map(change).collect();
+        ctx.store.commit_looks(&changes).await.unwrap();
+    }
+}
+
+fn affected(state: &CustomerState, at: kigen::domain::Timestamp) -> Observation {
+    Observation {
+        customer: state.id.clone(),
+        site: Some(SiteName::new("本社").unwrap()),
+        verdict: Verdict::Affected,
+        server_type: Some(ServerType::ExchangeOnline),
+        auth_method: Some(AuthMethod::Basic),
+        raw: RawSettings {
+            server_type: Some("Exchange Online に接続する".to_owned()),
+            auth_method: Some("基本認証 (Office 365の場合)".to_owned()),
+        },
+        detail: None,
+        observed_at: at,
+    }
+}
+
+/// Queueing by a notice pass, and claim, begin and record by 16 workers without any server.
+async fn alone(mails: usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World { dir };
+    let mut csv = "customer_id,name,email,account,password\n".to_owned();
+    (0..mails).for_each(|n| csv.push_str(&format!("C{n:06},株式会社{n},admin@c{n}.example,c{n},secret\n")));
+    private(&world.path("customers.csv"), &csv);
+    private(&world.path("config.toml"), &configuration(9));
+    let ctx = world.open().await;
+    affect_all(&ctx).await;
+    println!("\n{mails} deliveries in the outbox alone");
+    let (before, started) = (cpu("/proc/self/stat", 0), Instant::now());
+    notify::pass(&ctx, None, &CancellationToken::new(), &Silent).await.unwrap();
+    row("a pass queues (decide, render)", 1, mails, started.elapsed(), cpu("/proc/self/stat", 0) - before);
+    let (before, started) = (cpu("/proc/self/stat", 0), Instant::now());
+    let mut workers = tokio::task::JoinSet::new();
+    for n in 0..16 {
+        workers.spawn(settle_all(ctx.store.clone(), format!("bench#{n}")));
+    }
+    let settled: usize = workers.join_all().await.into_iter().sum();
+    assert_eq!(settled, mails);
+    row("claimed, begun, recorded", 16, mails, started.elapsed(), cpu("/proc/self/stat", 0) - before);
+    let counts: BTreeMap<_, _> = ctx.store.outbox_counts().await.unwrap().into_iter().collect();
+    assert_eq!(counts["sent"] as usize, mails);
+    ctx.store.close().await;
+}
+
+async fn settle_all(store: Arc<dyn Store>, owner: String) -> usize {
+    let clock = SystemClock;
+    let taken = Attempt::whole(Outcome::Accepted, "250 2.0.0 ok");
+    let mut settled = 0;
+    loop {
+        let now = clock.now();
+        let Some(claimed) = store.claim(&owner, now, now + TimeDelta::minutes(20)).await.unwrap() else {
+            return settled;
+        };
+        let delivery = claimed.delivery;
+        assert!(store.begin_attempt(delivery.id, &owner, now, now + TimeDelta::minutes(20)).await.unwrap());
+        let recipients: Vec<Recipient> =
+            delivery.recipients.into_iter().map(|r| Recipient { state: RecipientState::Accepted, ..r }).collect();
+        let now = clock.now();
+        assert!(
+            store.record_attempt(delivery.id, &owner, &taken, &DeliveryState::Sent, &recipients, now).await.unwrap()
+        );
+        settled += 1;
+    }
+}

@@ -1,0 +1,138 @@
+//! A store that fails or stops at its n-th point: one before and one after every call, so that what was asked is either not
+//! done at all or done without anybody hearing of it.
+#![allow(clippy::unwrap_used, dead_code, reason = "each test file uses a part of it")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use kigen::domain::Timestamp;
+use kigen::domain::case::Case;
+use kigen::domain::delivery::{Attempt, DeliveryId, DeliveryKey, DeliveryState, Recipient};
+use kigen::domain::site::CustomerId;
+use kigen::store::*;
+use tokio::sync::Notify;
+
+/// What happens at the point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The call reports an error.
+    Error,
+    /// The process is dead from there on: no call comes back.
+    Stop,
+}
+
+pub struct FaultyStore {
+    inner: Arc<dyn Store>,
+    fault: Fault,
+    at: usize,
+    points: AtomicUsize,
+    dead: AtomicBool,
+    hit: Notify,
+    /// The point that was hit.
+    place: std::sync::Mutex<Option<String>>,
+}
+
+impl FaultyStore {
+    pub fn new(inner: Arc<dyn Store>, fault: Fault, at: usize) -> Arc<Self> {
+        Arc::new(Self {
+            inner,
+            fault,
+            at,
+            points: AtomicUsize::new(0),
+            dead: AtomicBool::new(false),
+            hit: Notify::new(),
+            place: std::sync::Mutex::new(None),
+        })
+    }
+
+    /// Where it happened, if it has.
+    pub fn hit(&self) -> Option<String> {
+        self.place.lock().unwrap().clone()
+    }
+
+    /// Waits until it happens.
+    pub async fn wait(&self) {
+        self.hit.notified().await;
+    }
+
+    async fn point(&self, when: &str, call: &str) -> Result<()> {
+        if self.dead.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        if self.points.fetch_add(1, Ordering::SeqCst) != self.at {
+            return Ok(());
+        }
+        *self.place.lock().unwrap() = Some(format!("{:?} {when} {call}", self.fault));
+        self.hit.notify_one();
+        match self.fault {
+            Fault::Error => Err(StoreError::Corrupt("a fault of the test".to_owned())),
+            Fault::Stop => {
+                self.dead.store(true, Ordering::SeqCst);
+                std::future::pending().await
+            }
+        }
+    }
+}
+
+/// One line a method of the trait: a new one is added to the list below.
+macro_rules! faulty {
+    ($(fn $name:ident(&$me:ident $(, $arg:ident: $ty:ty)*) -> $ret:ty;)*) => {
+        #[async_trait]
+        impl Store for FaultyStore {
+            $(async fn $name(&$me $(, $arg: $ty)*) -> Result<$ret> {
+                $me.point("before", stringify!($name)).await?;
+                let done = $me.inner.$name($($arg),*).await?;
+                $me.point("after", stringify!($name)).await?;
+                Ok(done)
+            })*
+
+            async fn close(&self) {
+                self.inner.close().await;
+            }
+        }
+    };
+}
+
+faulty! {
+    fn sync_customers(&self, entries: &[Entry], at: Timestamp) -> ();
+    fn customer_states(&self, ids: &[CustomerId]) -> Vec<CustomerState>;
+    fn commit_looks(&self, changes: &[LookChange]) -> Vec<Committed>;
+    fn open_cases(&self) -> Vec<Case>;
+    fn commit_pass(&self, change: &PassChange) -> Committed;
+    fn claim(&self, owner: &str, now: Timestamp, lease_until: Timestamp) -> Option<Claimed>;
+    fn replace_message(&self, id: DeliveryId, owner: &str, message: &Message) -> bool;
+    fn begin_attempt(&self, id: DeliveryId, owner: &str, now: Timestamp, lease_until: Timestamp) -> bool;
+    fn record_attempt(&self, id: DeliveryId, owner: &str, attempt: &Attempt, state: &DeliveryState, recipients: &[Recipient], now: Timestamp) -> bool;
+    fn release(&self, id: DeliveryId, owner: &str, not_before: Timestamp, why: &str, now: Timestamp) -> ();
+    fn drop_claimed(&self, id: DeliveryId, owner: &str, why: &str, now: Timestamp) -> ();
+    fn take_orphans(&self, owner: &str, all: bool, now: Timestamp, lease_until: Timestamp) -> Vec<Claimed>;
+    fn free_claims(&self, owner: &str) -> u64;
+    fn next_due(&self) -> Option<Timestamp>;
+    fn last_attempt_at(&self) -> Option<Timestamp>;
+    fn deliveries(&self, filter: &OutboxFilter) -> Vec<Delivery>;
+    fn delivery(&self, id: DeliveryId) -> Option<(Claimed, Vec<AttemptRow>)>;
+    fn thread(&self, key: &DeliveryKey) -> Vec<String>;
+    fn act(&self, ids: &[DeliveryId], action: OutboxAction, by: &By) -> Vec<Acted>;
+    fn outbox_counts(&self) -> Vec<(&'static str, u64)>;
+    fn holds(&self) -> Vec<Hold>;
+    fn set_hold(&self, hold: &Hold) -> ();
+    fn clear_holds(&self, by: &By) -> Vec<Hold>;
+    fn begin_run(&self, kind: RunKind, due_at: Option<Timestamp>, owner: &str, now: Timestamp, lease_until: Timestamp) -> Begun;
+    fn extend_run(&self, id: RunId, counts: RunCounts, lease_until: Timestamp) -> ();
+    fn finish_run(&self, id: RunId, outcome: RunOutcome, counts: RunCounts, detail: Option<&str>, now: Timestamp) -> ();
+    fn interrupt_runs(&self, now: Timestamp) -> u64;
+    fn last_run(&self, kind: RunKind, finished: bool) -> Option<Run>;
+    fn last_scheduled(&self, kind: RunKind) -> Option<Run>;
+    fn runs(&self, limit: u32) -> Vec<Run>;
+    fn sites(&self, verdicts: &[String]) -> Vec<SiteRow>;
+    fn site_counts(&self) -> SiteCounts;
+    fn customer_count(&self) -> u64;
+    fn history(&self, customer: &CustomerId) -> Option<Vec<HistoryEntry>>;
+    fn memo(&self, key: &str) -> Option<String>;
+    fn set_memo(&self, key: &str, value: &str) -> ();
+    fn ping(&self) -> ();
+    fn take_lead(&self, who: &str, now: Timestamp) -> Lead;
+    fn backup(&self, to: &Path) -> ();
+}
