@@ -255,6 +255,8 @@ enum Reply {
 
 type Asked = Arc<Mutex<Vec<(String, Option<String>)>>>;
 
+type Replies = Box<dyn Fn() -> Reply + Send + Sync>;
+
 struct Server {
     url: String,
     asked: Asked,
@@ -339,7 +341,7 @@ async fn pages_are_followed_to_the_last_and_the_secret_goes_along() {
 async fn answers_that_lead_astray_or_say_nothing() {
     let elsewhere = Server::start(|_| Reply::Json(json!({"sites": []}).to_string())).await;
     let away = format!("{}/next", elsewhere.url);
-    let cases: Vec<(&str, Box<dyn Fn() -> Reply + Send + Sync>, Reason)> = vec![
+    let cases: Vec<(&str, Replies, Reason)> = vec![
         (
             "a next page at another host",
             {
