@@ -7,6 +7,7 @@
 //! No future of this room may be dropped half-way (no `timeout`, no `select!` around it): a transaction would be left to
 //! chance. Stopping happens between calls.
 
+mod dashboard;
 mod listing;
 mod records;
 pub mod sqlite;
@@ -22,6 +23,7 @@ use crate::domain::case::Case;
 use crate::domain::delivery::{Attempt, DeliveryId, DeliveryKey, DeliveryState, Recipient};
 use crate::domain::site::CustomerId;
 
+pub use dashboard::*;
 pub use records::*;
 
 /// Why the store did not do what was asked.
@@ -246,6 +248,29 @@ pub trait Store: Send + Sync {
 
     /// What was seen, decided, sent and answered for one customer, oldest first; `None`: never heard of it.
     async fn history(&self, customer: &CustomerId) -> Result<Option<Vec<HistoryEntry>>>;
+
+    // --- for the dashboard -----------------------------------------------------------------------------------------
+
+    /// One page of customers in the file.
+    async fn customer_lines(&self, filter: &CustomerFilter) -> Result<Vec<CustomerLine>>;
+
+    /// One customer with its sites; `None`: never heard of it.
+    async fn customer_sheet(&self, id: &CustomerId) -> Result<Option<CustomerSheet>>;
+
+    /// One page of mails, the newest first.
+    async fn mail_lines(&self, filter: &MailFilter) -> Result<Vec<MailLine>>;
+
+    /// The sites that are listed now, by the verdict they had right before `at`.
+    async fn site_counts_at(&self, at: Timestamp) -> Result<SiteCounts>;
+
+    /// How the number of affected sites moved, oldest first: instants (to the quarter of an hour) and differences.
+    async fn affected_moves(&self) -> Result<Vec<(Timestamp, i64)>>;
+
+    /// What waits for a person; sites count once they were unreadable in so many scans in a row.
+    async fn concerns(&self, unreadable_after: u32) -> Result<Concerns>;
+
+    /// Customers with an affected site whom no mail of this round has reached, by id.
+    async fn untold(&self, limit: u32) -> Result<Vec<Untold>>;
 
     // --- itself ----------------------------------------------------------------------------------------------------
 

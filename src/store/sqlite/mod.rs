@@ -8,6 +8,7 @@
 
 mod attempts;
 mod cases;
+mod dashboard;
 mod desk;
 mod events;
 mod file;
@@ -33,7 +34,8 @@ use crate::domain::delivery::{Attempt, DeliveryId, DeliveryKey, DeliveryState, R
 use crate::domain::site::CustomerId;
 
 use super::{
-    Acted, AttemptRow, Begun, By, Claimed, Committed, CustomerState, Delivery, Entry, HistoryEntry, Hold, Lead,
+    Acted, AttemptRow, Begun, By, Claimed, Committed, Concerns, CustomerFilter, CustomerLine, CustomerSheet,
+    CustomerState, Delivery, Entry, MailFilter, MailLine, Untold, HistoryEntry, Hold, Lead,
     LookChange, Message, OutboxAction, OutboxFilter, PassChange, Result, Run, RunCounts, RunId, RunKind, RunOutcome,
     SiteCounts, SiteRow, Store, StoreError,
 };
@@ -246,6 +248,34 @@ impl Store for Sqlite {
 
     async fn history(&self, customer: &CustomerId) -> Result<Option<Vec<HistoryEntry>>> {
         reading::history(self, customer).await
+    }
+
+    async fn customer_lines(&self, filter: &CustomerFilter) -> Result<Vec<CustomerLine>> {
+        dashboard::customers(self, filter).await
+    }
+
+    async fn customer_sheet(&self, id: &CustomerId) -> Result<Option<CustomerSheet>> {
+        dashboard::customer(self, id).await
+    }
+
+    async fn mail_lines(&self, filter: &MailFilter) -> Result<Vec<MailLine>> {
+        dashboard::mails(self, filter).await
+    }
+
+    async fn site_counts_at(&self, at: Timestamp) -> Result<SiteCounts> {
+        dashboard::counts_at(self, at).await
+    }
+
+    async fn affected_moves(&self) -> Result<Vec<(Timestamp, i64)>> {
+        dashboard::affected_moves(self).await
+    }
+
+    async fn concerns(&self, unreadable_after: u32) -> Result<Concerns> {
+        dashboard::concerns(self, unreadable_after).await
+    }
+
+    async fn untold(&self, limit: u32) -> Result<Vec<Untold>> {
+        dashboard::untold(self, limit).await
     }
 
     async fn memo(&self, key: &str) -> Result<Option<String>> {
