@@ -400,7 +400,9 @@ pub(super) fn password_hash(value: &DeValue<'_>) -> Read<String> {
     let hint = "`kigen web-password` makes one";
     let text = string(value, "an argon2id hash")?;
     match argon2::PasswordHash::new(text) {
-        Ok(hash) if hash.algorithm.as_str() == "argon2id" && hash.salt.is_some() && hash.hash.is_some() => Ok(text.to_owned()),
+        Ok(hash) if hash.algorithm.as_str() == "argon2id" && hash.salt.is_some() && hash.hash.is_some() => {
+            Ok(text.to_owned())
+        }
         _ => Err(Bad::new("is not an argon2id hash").hint(hint)),
     }
 }

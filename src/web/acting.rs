@@ -10,7 +10,7 @@ use serde::Deserialize;
 use subtle::ConstantTimeEq as _;
 
 use super::visit::{self, Stranger, Visit};
-use super::{Fail, Shared, password};
+use super::{Fail, Shared, password, render};
 use crate::daemon::progress::Silent;
 use crate::daemon::scan::{ScanRequest, Scanned, scan as scan_fleet};
 use crate::domain::delivery::DeliveryId;
@@ -52,7 +52,9 @@ impl From<Fail> for Refused {
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         match self {
-            Self::Forbidden => (StatusCode::FORBIDDEN, "only for signed-in users, from this dashboard's own forms\n").into_response(),
+            Self::Forbidden => {
+                (StatusCode::FORBIDDEN, "only for signed-in users, from this dashboard's own forms\n").into_response()
+            }
             Self::Bad(why) => (StatusCode::BAD_REQUEST, why).into_response(),
             Self::Fail(fail) => fail.into_response(),
         }
@@ -62,7 +64,11 @@ impl IntoResponse for Refused {
 /// Who acts, if the form is one of ours.
 fn actor(visit: &Visit, sent: &Sent) -> Result<String, Refused> {
     let session = visit.session.as_ref().ok_or(Refused::Forbidden)?;
-    if bool::from(session.csrf.as_bytes().ct_eq(sent.csrf.as_bytes())) { Ok(session.user.clone()) } else { Err(Refused::Forbidden) }
+    if bool::from(session.csrf.as_bytes().ct_eq(sent.csrf.as_bytes())) {
+        Ok(session.user.clone())
+    } else {
+        Err(Refused::Forbidden)
+    }
 }
 
 fn by(shared: &Shared, who: String) -> By {
@@ -77,7 +83,11 @@ fn back(to: &str) -> Response {
     (StatusCode::SEE_OTHER, [(LOCATION, if ours { to } else { "/" }.to_owned())]).into_response()
 }
 
-pub(super) async fn outbox(State(shared): State<Shared>, visit: Visit, Form(sent): Form<Sent>) -> Result<Response, Refused> {
+pub(super) async fn outbox(
+    State(shared): State<Shared>,
+    visit: Visit,
+    Form(sent): Form<Sent>,
+) -> Result<Response, Refused> {
     let who = actor(&visit, &sent)?;
     let action = match sent.action.as_str() {
         "approve" | "approve_all" => OutboxAction::Approve,
@@ -108,7 +118,11 @@ pub(super) async fn outbox(State(shared): State<Shared>, visit: Visit, Form(sent
     Ok(shared.page(&visit, "done.html", context! { back => "/outbox" }).await?)
 }
 
-pub(super) async fn pause(State(shared): State<Shared>, visit: Visit, Form(sent): Form<Sent>) -> Result<Response, Refused> {
+pub(super) async fn pause(
+    State(shared): State<Shared>,
+    visit: Visit,
+    Form(sent): Form<Sent>,
+) -> Result<Response, Refused> {
     let who = actor(&visit, &sent)?;
     let reason: String = sent.reason.trim().chars().filter(|c| !c.is_control()).take(300).collect();
     if reason.is_empty() {
@@ -120,7 +134,11 @@ pub(super) async fn pause(State(shared): State<Shared>, visit: Visit, Form(sent)
     Ok(back("/"))
 }
 
-pub(super) async fn resume(State(shared): State<Shared>, visit: Visit, Form(sent): Form<Sent>) -> Result<Response, Refused> {
+pub(super) async fn resume(
+    State(shared): State<Shared>,
+    visit: Visit,
+    Form(sent): Form<Sent>,
+) -> Result<Response, Refused> {
     let by = by(&shared, actor(&visit, &sent)?);
     shared.ask(move |ctx| async move { ctx.store.clear_holds(&by).await }).await?;
     shared.parts.wake_mail.notify_waiters();
@@ -139,7 +157,7 @@ pub(super) async fn scan(
     let id = CustomerId::new(&id).ok().filter(|id| ctx.snapshot.member(id).is_some()).ok_or(Fail::NotFound)?;
     let request = ScanRequest { only: vec![id.clone()], ..ScanRequest::default() };
     let stop = shared.parts.stop.clone();
-    let address = format!("/customers/{}", percent_encoding::utf8_percent_encode(id.as_str(), percent_encoding::NON_ALPHANUMERIC));
+    let address = format!("/customers/{}", render::path_part(id.as_str()));
     // Not waited for: a slow admin tool must not hold the page; the runs' page tells how it went.
     tokio::spawn(async move {
         tracing::info!(customer = %id, who, "a scan of one customer, asked for on the dashboard");
@@ -152,7 +170,10 @@ pub(super) async fn scan(
     Ok(back(&address))
 }
 
-pub(super) async fn sign_in_page(State(shared): State<Shared>, Stranger { visit, .. }: Stranger) -> Result<Response, Fail> {
+pub(super) async fn sign_in_page(
+    State(shared): State<Shared>,
+    Stranger { visit, .. }: Stranger,
+) -> Result<Response, Fail> {
     if !visit.users || visit.session.is_some() {
         return Ok(back("/"));
     }
@@ -179,11 +200,12 @@ pub(super) async fn sign_in(
     }
     let hash = ctx.snapshot.config.web.users.get(&sent.user).cloned();
     let password = sent.password;
-    let right = shared
-        .ask(move |_| async move {
-            tokio::task::spawn_blocking(move || password::verify(&password, hash.as_ref())).await
-        })
-        .await?;
+    let right =
+        shared
+            .ask(move |_| async move {
+                tokio::task::spawn_blocking(move || password::verify(&password, hash.as_ref())).await
+            })
+            .await?;
     if !right {
         tracing::warn!("a sign-in from {peer} failed");
         let page = shared.page_with(&visit, "sign-in.html", &[], context! { failed => true, waits => false })?;
@@ -198,7 +220,11 @@ pub(super) async fn sign_in(
     Ok((StatusCode::SEE_OTHER, [(LOCATION, "/".to_owned()), (SET_COOKIE, cookie)]).into_response())
 }
 
-pub(super) async fn sign_out(State(shared): State<Shared>, visit: Visit, Form(sent): Form<Sent>) -> Result<Response, Refused> {
+pub(super) async fn sign_out(
+    State(shared): State<Shared>,
+    visit: Visit,
+    Form(sent): Form<Sent>,
+) -> Result<Response, Refused> {
     actor(&visit, &sent)?;
     shared.sessions.end(&sent.csrf);
     Ok(back("/sign-in"))

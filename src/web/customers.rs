@@ -63,7 +63,12 @@ impl Asked {
     /// The address of the same with another order or place.
     fn address(&self, order: Option<&str>, after: Option<&CustomerLine>) -> String {
         let mut query = Serializer::new(String::new());
-        let pairs = [("q", self.q.trim()), ("verdict", &self.verdict), ("kind", &self.kind), ("order", order.unwrap_or(&self.order))];
+        let pairs = [
+            ("q", self.q.trim()),
+            ("verdict", &self.verdict),
+            ("kind", &self.kind),
+            ("order", order.unwrap_or(&self.order)),
+        ];
         for (key, value) in pairs {
             if !value.is_empty() {
                 query.append_pair(key, value);
@@ -76,7 +81,11 @@ impl Asked {
     }
 }
 
-pub(super) async fn page(State(shared): State<Shared>, visit: Visit, Query(asked): Query<Asked>) -> Result<Response, Fail> {
+pub(super) async fn page(
+    State(shared): State<Shared>,
+    visit: Visit,
+    Query(asked): Query<Asked>,
+) -> Result<Response, Fail> {
     // One more than shown: whether there is a next page.
     let filter = asked.filter(PAGE + 1);
     let mut lines = shared.ask(move |ctx| async move { ctx.store.customer_lines(&filter).await }).await?;
@@ -85,7 +94,11 @@ pub(super) async fn page(State(shared): State<Shared>, visit: Visit, Query(asked
     let ctx = shared.context();
     let config = &ctx.snapshot.config;
     let toggle = |order: &str| {
-        let turned = if asked.order == order || (asked.order.is_empty() && order == "id") { format!("-{order}") } else { order.to_owned() };
+        let turned = if asked.order == order || (asked.order.is_empty() && order == "id") {
+            format!("-{order}")
+        } else {
+            order.to_owned()
+        };
         asked.address(Some(&turned), None)
     };
     let content = context! {
@@ -115,7 +128,11 @@ fn view(config: &Config, line: &CustomerLine) -> Value {
 }
 
 /// All that the filter lets through, chunk by chunk; a reader who goes away ends it after a chunk.
-pub(super) async fn csv(State(shared): State<Shared>, _visit: Visit, Query(asked): Query<Asked>) -> Result<Response, Fail> {
+pub(super) async fn csv(
+    State(shared): State<Shared>,
+    _visit: Visit,
+    Query(asked): Query<Asked>,
+) -> Result<Response, Fail> {
     let (tx, rx) = mpsc::channel::<Result<Bytes, std::io::Error>>(2);
     let ctx = shared.context();
     let desk = std::sync::Arc::clone(&shared.desks).acquire_owned().await.map_err(|e| Fail::Broken(e.to_string()))?;
@@ -128,7 +145,8 @@ pub(super) async fn csv(State(shared): State<Shared>, _visit: Visit, Query(asked
         }
     });
     let body = Body::from_stream(stream::unfold(rx, |mut rx| async move { Some((rx.recv().await?, rx)) }));
-    let headers = [(CONTENT_TYPE, "text/csv; charset=utf-8"), (CONTENT_DISPOSITION, "attachment; filename=\"customers.csv\"")];
+    let headers =
+        [(CONTENT_TYPE, "text/csv; charset=utf-8"), (CONTENT_DISPOSITION, "attachment; filename=\"customers.csv\"")];
     Ok((headers, body).into_response())
 }
 
@@ -138,9 +156,15 @@ const ROWS_MAX: usize = 1_000_000;
 /// A reader who takes nothing for so long is gone: the store's place is needed.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
-async fn write(ctx: &Context, mut filter: CustomerFilter, tx: &mpsc::Sender<Result<Bytes, std::io::Error>>) -> Result<(), StoreError> {
+async fn write(
+    ctx: &Context,
+    mut filter: CustomerFilter,
+    tx: &mpsc::Sender<Result<Bytes, std::io::Error>>,
+) -> Result<(), StoreError> {
     // Excel reads UTF-8 only with a byte order mark.
-    let mut text = String::from("\u{feff}customer_id,name,affected,switched,consent_missing,not_exchange_online,unreadable,case,last_notice,last_notice_state,last_notice_at\r\n");
+    let mut text = String::from(
+        "\u{feff}customer_id,name,affected,switched,consent_missing,not_exchange_online,unreadable,case,last_notice,last_notice_state,last_notice_at\r\n",
+    );
     let mut left = ROWS_MAX;
     loop {
         let lines = ctx.store.customer_lines(&filter).await?;
@@ -153,7 +177,9 @@ async fn write(ctx: &Context, mut filter: CustomerFilter, tx: &mpsc::Sender<Resu
         }
         left = left.saturating_sub(lines.len());
         match lines.last() {
-            Some(last) if lines.len() == CHUNK as usize && left > 0 => filter.after = Some((last.name.clone(), last.id.to_string())),
+            Some(last) if lines.len() == CHUNK as usize && left > 0 => {
+                filter.after = Some((last.name.clone(), last.id.to_string()))
+            }
             _ => return Ok(()),
         }
     }
@@ -185,7 +211,9 @@ mod tests {
 
     #[test]
     fn cells_stay_text() {
-        for (cell, wanted) in [("本社", "本社"), ("a,b", "\"a,b\""), ("say \"x\"", "\"say \"\"x\"\"\""), ("=1+1", "'=1+1"), ("@x", "'@x")] {
+        for (cell, wanted) in
+            [("本社", "本社"), ("a,b", "\"a,b\""), ("say \"x\"", "\"say \"\"x\"\"\""), ("=1+1", "'=1+1"), ("@x", "'@x")]
+        {
             assert_eq!(quoted(cell), wanted);
         }
     }

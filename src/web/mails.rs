@@ -26,7 +26,11 @@ pub(super) struct Asked {
     before: Option<i64>,
 }
 
-pub(super) async fn outbox(State(shared): State<Shared>, visit: Visit, Query(asked): Query<Asked>) -> Result<Response, Fail> {
+pub(super) async fn outbox(
+    State(shared): State<Shared>,
+    visit: Visit,
+    Query(asked): Query<Asked>,
+) -> Result<Response, Fail> {
     let state = DeliveryState::WORDS.iter().find(|w| **w == asked.state).copied();
     let filter = MailFilter {
         states: state.map(|s| vec![s.to_owned()]).unwrap_or_default(),
@@ -106,14 +110,22 @@ pub(super) async fn page(State(shared): State<Shared>, visit: Visit, Path(id): P
     let ctx = shared.context();
     let config = &ctx.snapshot.config;
     let d = &claimed.delivery;
-    let name = ctx.snapshot.customers.get(&d.facts.key.customer).map_or_else(|| d.facts.key.customer.to_string(), |c| c.name.clone());
+    let name = ctx
+        .snapshot
+        .customers
+        .get(&d.facts.key.customer)
+        .map_or_else(|| d.facts.key.customer.to_string(), |c| c.name.clone());
     let parsed = MessageParser::default().parse(&claimed.message.raw);
     let addresses = addresses(d);
     let text = parsed.as_ref().and_then(|m| m.body_text(0)).map(|t| masked(&t, &addresses));
-    let attachments: Vec<String> = parsed.iter().flat_map(|m| m.attachments()).filter_map(|a| {
-        use mail_parser::MimeHeaders as _;
-        a.attachment_name().map(ToOwned::to_owned)
-    }).collect();
+    let attachments: Vec<String> = parsed
+        .iter()
+        .flat_map(|m| m.attachments())
+        .filter_map(|a| {
+            use mail_parser::MimeHeaders as _;
+            a.attachment_name().map(ToOwned::to_owned)
+        })
+        .collect();
     let content = context! {
         mail => line(config, d, &name),
         recipients => d.recipients.iter().map(|r| context! {

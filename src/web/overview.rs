@@ -82,16 +82,23 @@ pub(super) async fn page(State(shared): State<Shared>, visit: Visit) -> Result<R
     let today = config.calendar.day(ctx.now());
     let of = |state: &str| seen.outbox.iter().find(|(s, _)| *s == state).map_or(0, |(_, n)| *n);
     let course = course(&ctx, &seen.moves, today);
-    let campaigns: Vec<_> = config.campaigns.iter().map(|c| &c.campaign).map(|c| context! {
-        id => c.id.0.clone(),
-        days_left => (c.deadline - today).num_days(),
-        deadline => render::day(c.deadline, visit.language),
-        postponed => c.postponed_to.map(|d| render::day(d, visit.language)),
-        last_day => c.last_day.map(|d| render::day(d, visit.language)),
-        chart => chart::burn_down(&course, today, c.deadline, visit.language),
-        business_days => today.iter_days().take(3660).take_while(|d| *d < c.deadline)
-            .filter(|d| config.calendar.is_business_day(*d)).count(),
-    }).collect();
+    let campaigns: Vec<_> = config
+        .campaigns
+        .iter()
+        .map(|c| &c.campaign)
+        .map(|c| {
+            context! {
+                id => c.id.0.clone(),
+                days_left => (c.deadline - today).num_days(),
+                deadline => render::day(c.deadline, visit.language),
+                postponed => c.postponed_to.map(|d| render::day(d, visit.language)),
+                last_day => c.last_day.map(|d| render::day(d, visit.language)),
+                chart => chart::burn_down(&course, today, c.deadline, visit.language),
+                business_days => today.iter_days().take(3660).take_while(|d| *d < c.deadline)
+                    .filter(|d| config.calendar.is_business_day(*d)).count(),
+            }
+        })
+        .collect();
     let yesterday = render::verdicts(&seen.yesterday);
     let total = seen.counts.total();
     let known_yesterday = seen.yesterday.total() > 0;
@@ -99,13 +106,19 @@ pub(super) async fn page(State(shared): State<Shared>, visit: Visit) -> Result<R
         let change = i64::try_from(n).unwrap_or(0) - i64::try_from(before).unwrap_or(0);
         context! { word, n, change => known_yesterday.then_some(change), share => if total == 0 { 0 } else { n * 100 / total } }
     }).collect();
-    let runs: Vec<_> = seen.last.iter().map(|(kind, run)| context! {
-        kind => kind.as_str(),
-        next => render::at_or_none(config, schedule::next(&ctx, *kind)),
-        cron => schedule::cron(&config.schedule, *kind).as_str(),
-        last => run.as_ref().map(|r| render::at(config, r.started_at)),
-        outcome => run.as_ref().map(|r| r.outcome.map_or("running", |o| o.as_str())),
-    }).collect();
+    let runs: Vec<_> = seen
+        .last
+        .iter()
+        .map(|(kind, run)| {
+            context! {
+                kind => kind.as_str(),
+                next => render::at_or_none(config, schedule::next(&ctx, *kind)),
+                cron => schedule::cron(&config.schedule, *kind).as_str(),
+                last => run.as_ref().map(|r| render::at(config, r.started_at)),
+                outcome => run.as_ref().map(|r| r.outcome.map_or("running", |o| o.as_str())),
+            }
+        })
+        .collect();
     let content = context! {
         campaigns, verdicts, runs, total,
         customers => seen.customers,

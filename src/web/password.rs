@@ -15,7 +15,8 @@ pub fn hash(password: &str) -> Option<String> {
 /// Whether the password is that user's. Takes as long for a user who does not exist.
 pub(super) fn verify(password: &str, of: Option<&Secret>) -> bool {
     /// Nobody's.
-    const DUMMY: &str = "$argon2id$v=19$m=19456,t=2,p=1$MDEyMzQ1Njc4OWFiY2RlZg$E8V5DKYoVZ8Tx8Rg4qRVRsE6pSrpwcHHIQ5KzVJqP6c";
+    const DUMMY: &str =
+        "$argon2id$v=19$m=19456,t=2,p=1$MDEyMzQ1Njc4OWFiY2RlZg$E8V5DKYoVZ8Tx8Rg4qRVRsE6pSrpwcHHIQ5KzVJqP6c";
     let hash = of.map_or(DUMMY, Secret::expose);
     let same = Argon2::default().verify_password(password.as_bytes(), hash).is_ok();
     same && of.is_some()

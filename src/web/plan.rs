@@ -39,9 +39,18 @@ pub(super) async fn page(State(shared): State<Shared>, visit: Visit) -> Result<R
         days.entry(day).or_default().push(planned);
     }
     let config = &ctx.snapshot.config;
-    let deadlines: Vec<(NaiveDate, &str)> = config.campaigns.iter().flat_map(|c| {
-        [(Some(c.campaign.deadline), "deadline"), (c.campaign.postponed_to, "postponed"), (c.campaign.last_day, "final")]
-    }).filter_map(|(day, word)| Some((day?, word))).collect();
+    let deadlines: Vec<(NaiveDate, &str)> = config
+        .campaigns
+        .iter()
+        .flat_map(|c| {
+            [
+                (Some(c.campaign.deadline), "deadline"),
+                (c.campaign.postponed_to, "postponed"),
+                (c.campaign.last_day, "final"),
+            ]
+        })
+        .filter_map(|(day, word)| Some((day?, word)))
+        .collect();
     let cell = |day: NaiveDate| {
         let none = Vec::new();
         let planned = days.get(&day).unwrap_or(&none);
@@ -65,20 +74,25 @@ pub(super) async fn page(State(shared): State<Shared>, visit: Visit) -> Result<R
     };
     let weeks: Vec<Vec<_>> =
         (0..WEEKS).map(|w| (0..7).map(|d| cell(from + TimeDelta::days(w * 7 + d))).collect()).collect();
-    let lists: Vec<_> = days.iter().map(|(day, planned)| context! {
-        iso => day.to_string(),
-        day => render::day(*day, visit.language),
-        total => planned.len(),
-        more => planned.len().saturating_sub(NAMED),
-        notices => planned.iter().take(NAMED).map(|p| context! {
-            customer => p.customer.as_str(),
-            name => ctx.snapshot.customers.get(&p.customer).map(|c| c.name.clone()),
-            kind => p.due.kind.as_str(),
-            milestone => p.due.milestone.map(|m| m.to_string()),
-            because => p.due.because.clone(),
-            held => p.held.clone(),
-        }).collect::<Vec<_>>(),
-    }).collect();
+    let lists: Vec<_> = days
+        .iter()
+        .map(|(day, planned)| {
+            context! {
+                iso => day.to_string(),
+                day => render::day(*day, visit.language),
+                total => planned.len(),
+                more => planned.len().saturating_sub(NAMED),
+                notices => planned.iter().take(NAMED).map(|p| context! {
+                    customer => p.customer.as_str(),
+                    name => ctx.snapshot.customers.get(&p.customer).map(|c| c.name.clone()),
+                    kind => p.due.kind.as_str(),
+                    milestone => p.due.milestone.map(|m| m.to_string()),
+                    because => p.due.because.clone(),
+                    held => p.held.clone(),
+                }).collect::<Vec<_>>(),
+            }
+        })
+        .collect();
     let total: usize = days.values().map(Vec::len).sum();
     shared.page(&visit, "plan.html", context! { weeks, lists, total }).await
 }

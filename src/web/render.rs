@@ -39,6 +39,7 @@ fn environment(t: fn(Value, Value) -> Value) -> Environment<'static> {
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.add_function("t", t);
     environment.add_filter("number", number);
+    environment.add_filter("urlencode", path_part);
     for (name, source) in embedded![
         "layout.html",
         "words.html",
@@ -57,6 +58,11 @@ fn environment(t: fn(Value, Value) -> Value) -> Environment<'static> {
         environment.add_template(name, source).expect("the embedded templates compile: every page is tested");
     }
     environment
+}
+
+/// One part of an address.
+pub(super) fn path_part(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
 /// 12,345
@@ -80,7 +86,13 @@ impl Inner {
     }
 
     /// The same when the holds are known.
-    pub(super) fn page_with(&self, visit: &Visit, name: &str, holds: &[Hold], content: Value) -> Result<Response, Fail> {
+    pub(super) fn page_with(
+        &self,
+        visit: &Visit,
+        name: &str,
+        holds: &[Hold],
+        content: Value,
+    ) -> Result<Response, Fail> {
         let ctx = self.context();
         let config = &ctx.snapshot.config;
         let common = context! {
@@ -130,7 +142,13 @@ pub(super) fn day(day: NaiveDate, language: Language) -> String {
     const JA: [&str; 7] = ["月", "火", "水", "木", "金", "土", "日"];
     match language {
         Language::Ja => {
-            format!("{}年{}月{}日({})", day.year(), day.month(), day.day(), JA[day.weekday().num_days_from_monday() as usize])
+            format!(
+                "{}年{}月{}日({})",
+                day.year(),
+                day.month(),
+                day.day(),
+                JA[day.weekday().num_days_from_monday() as usize]
+            )
         }
         Language::En => day.format("%a, %-d %B %Y").to_string(),
     }

@@ -15,14 +15,19 @@ pub(super) async fn page(State(shared): State<Shared>, visit: Visit) -> Result<R
     let runs = shared.ask(|ctx| async move { ctx.store.runs(SHOWN).await }).await?;
     let ctx = shared.context();
     let config = &ctx.snapshot.config;
-    let lines: Vec<_> = runs.iter().map(|r| context! {
-        id => r.id.0, kind => r.kind.as_str(), by_command => r.due_at.is_none(), owner => r.owner.clone(),
-        started => render::at(config, r.started_at),
-        took => r.finished_at.map(|end| took(r.started_at, end)),
-        outcome => r.outcome.map_or("running", |o| o.as_str()),
-        customers => r.counts.customers, sites => r.counts.sites, unreadable => r.counts.unreadable,
-        queued => r.counts.queued, held => r.counts.held, detail => r.detail.clone(),
-    }).collect();
+    let lines: Vec<_> = runs
+        .iter()
+        .map(|r| {
+            context! {
+                id => r.id.0, kind => r.kind.as_str(), by_command => r.due_at.is_none(), owner => r.owner.clone(),
+                started => render::at(config, r.started_at),
+                took => r.finished_at.map(|end| took(r.started_at, end)),
+                outcome => r.outcome.map_or("running", |o| o.as_str()),
+                customers => r.counts.customers, sites => r.counts.sites, unreadable => r.counts.unreadable,
+                queued => r.counts.queued, held => r.counts.held, detail => r.detail.clone(),
+            }
+        })
+        .collect();
     shared.page(&visit, "runs.html", context! { lines, shown => SHOWN }).await
 }
 

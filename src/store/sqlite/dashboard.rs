@@ -151,8 +151,7 @@ type SitesLine = (String, String, Option<String>, i64, i64);
 
 async fn lines(tx: &mut Tx, found: Vec<(String, String)>, what: &'static str) -> Result<Vec<CustomerLine>> {
     let ids = json(&found.iter().map(|(id, _)| id).collect::<Vec<_>>());
-    let sites: Vec<SitesLine> =
-        sqlx::query_as(SITES_OF).bind(&ids).fetch_all(&mut **tx).await.map_err(failed(what))?;
+    let sites: Vec<SitesLine> = sqlx::query_as(SITES_OF).bind(&ids).fetch_all(&mut **tx).await.map_err(failed(what))?;
     let open: Vec<String> = sqlx::query_scalar(OPEN_OF).bind(&ids).fetch_all(&mut **tx).await.map_err(failed(what))?;
     let mails: Vec<(String, String, String, i64, i64)> =
         sqlx::query_as(LAST_MAIL_OF).bind(&ids).fetch_all(&mut **tx).await.map_err(failed(what))?;
@@ -264,8 +263,7 @@ pub(super) async fn affected_moves(store: &Sqlite) -> Result<Vec<(Timestamp, i64
 
 pub(super) async fn concerns(store: &Sqlite, unreadable_after: u32) -> Result<Concerns> {
     const WHAT: &str = "count what waits for a person";
-    let untold: i64 =
-        sqlx::query_scalar(UNTOLD_COUNT).fetch_one(&store.pools.readers).await.map_err(failed(WHAT))?;
+    let untold: i64 = sqlx::query_scalar(UNTOLD_COUNT).fetch_one(&store.pools.readers).await.map_err(failed(WHAT))?;
     let query = sqlx::query_scalar(UNREADABLE_COUNT).bind(i64::from(unreadable_after));
     let unreadable: i64 = query.fetch_one(&store.pools.readers).await.map_err(failed(WHAT))?;
     Ok(Concerns { untold: count(untold)?, unreadable: count(unreadable)? })

@@ -35,9 +35,9 @@ use crate::domain::site::CustomerId;
 
 use super::{
     Acted, AttemptRow, Begun, By, Claimed, Committed, Concerns, CustomerFilter, CustomerLine, CustomerSheet,
-    CustomerState, Delivery, Entry, MailFilter, MailLine, Untold, HistoryEntry, Hold, Lead,
-    LookChange, Message, OutboxAction, OutboxFilter, PassChange, Result, Run, RunCounts, RunId, RunKind, RunOutcome,
-    SiteCounts, SiteRow, Store, StoreError,
+    CustomerState, Delivery, Entry, HistoryEntry, Hold, Lead, LookChange, MailFilter, MailLine, Message, OutboxAction,
+    OutboxFilter, PassChange, Result, Run, RunCounts, RunId, RunKind, RunOutcome, SiteCounts, SiteRow, Store,
+    StoreError, Untold,
 };
 use lock::{Lock, Locked};
 
