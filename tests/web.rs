@@ -1,5 +1,7 @@
 //! The dashboard over HTTP, in process: every page, what is escaped, what is masked, who may act.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod common;
 
 use std::io::{Read, Write};

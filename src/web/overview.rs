@@ -104,7 +104,7 @@ pub(super) async fn page(State(shared): State<Shared>, visit: Visit) -> Result<R
     let known_yesterday = seen.yesterday.total() > 0;
     let verdicts: Vec<_> = render::verdicts(&seen.counts).into_iter().zip(yesterday).map(|((word, n), (_, before))| {
         let change = i64::try_from(n).unwrap_or(0) - i64::try_from(before).unwrap_or(0);
-        context! { word, n, change => known_yesterday.then_some(change), share => if total == 0 { 0 } else { n * 100 / total } }
+        context! { word, n, change => known_yesterday.then_some(change), share => (n * 100).checked_div(total).unwrap_or(0) }
     }).collect();
     let runs: Vec<_> = seen
         .last
