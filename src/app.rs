@@ -145,7 +145,8 @@ pub async fn run(ctx: Context, stop: CancellationToken, hangup: Arc<Notify>) -> 
     });
     part("web listener", {
         let (live, heartbeat, stop) = (Arc::clone(&live), heartbeat.clone(), stop.clone());
-        Box::pin(async move { Ok(web::serve(listener, live, heartbeat, stop).await?) })
+        let parts = web::Parts { live, heartbeat, wake_mail: Arc::clone(&wake_mail), stop };
+        Box::pin(async move { Ok(web::serve(listener, parts).await?) })
     });
     part("control socket", Box::pin(control::serve(control_path, reloader.clone(), stop.clone())));
     tracker.spawn(operators::run(Arc::clone(&live), Arc::clone(&wake_mail), stop.clone()));

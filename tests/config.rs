@@ -251,8 +251,8 @@ fn each_problem_has_its_place_and_a_hint() {
         ("[alerts]\nto = [\"ops@example.jp\", \"ops example.jp\"]", 3, 25, "alerts.to", "which has no place in an address", ""),
         ("[alerts]\nwebhook = { format = \"slack\" }", 3, 1, "alerts.webhook.url", "must be set", "url ="),
         ("[web]\nlisten = \"localhost:8620\"", 3, 10, "web.listen", "is not an address and port", "127.0.0.1:8620"),
-        ("[web]\nlisten = \"0.0.0.0:8620\"", 3, 10, "web.listen", "needs [web.users]", "proxy"),
-        ("[web.users]\nops = \"$argon2id$x\"", 2, 6, "web.users", "not in this version yet", ""),
+        ("[web]\nlisten = \"0.0.0.0:8620\"", 3, 10, "web.listen", "needs [web.users]", "web-password"),
+        ("[web.users]\nops = \"$argon2id$x\"", 3, 7, "web.users", "is not an argon2id hash", "web-password"),
     ] {
         let problem = only_problem(text);
         let place = (problem.line.unwrap(), problem.column.unwrap());

@@ -2,14 +2,20 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::output::{self, new_table};
 use super::{Global, stop_on_signal};
+use crate::daemon::reload::Live;
 use crate::demo::replay::{DayLine, FIRST_DAY, Replay, ReplayOptions, Summary};
+use crate::web::{self, Parts};
 
 #[derive(Debug, Args)]
 pub(super) struct DemoArgs {
@@ -37,14 +43,36 @@ pub(super) async fn run(_global: &Global, args: &DemoArgs) -> anyhow::Result<Exi
     let started = Instant::now();
     let mut replay = Replay::start(options).await?;
     replay.run(&stop, |line| eprintln!("{}", day_line(line))).await?;
-    let summary = replay.finish().await?;
+    let summary = replay.summarise().await?;
     output::write(format!("{}\n", table(&summary)).as_bytes())?;
     tell(&dir, started);
+    if !args.no_web && !stop.is_cancelled() {
+        serve(&replay, &stop).await?;
+    }
+    replay.end().await;
     let wrong = summary.misread + summary.misdirected + summary.repeated + usize::try_from(summary.saves)?;
     if wrong > 0 {
         bail!("the demo broke a promise: see the table");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The dashboard on the replayed state, until told to stop.
+async fn serve(replay: &Replay, stop: &CancellationToken) -> anyhow::Result<()> {
+    let ctx = replay.context();
+    let mut address = ctx.snapshot.config.web.listen;
+    // The usual port may belong to the real thing.
+    let listener = match TcpListener::bind(address).await {
+        Ok(listener) => listener,
+        Err(_) => {
+            address.set_port(0);
+            TcpListener::bind(address).await.context("loopback gives no port for the dashboard")?
+        }
+    };
+    eprintln!("The dashboard: http://{}/  (Ctrl-C ends it)", listener.local_addr()?);
+    let (_beat, heartbeat) = watch::channel(ctx.now());
+    let parts = Parts { live: Live::new(ctx), heartbeat, wake_mail: Arc::new(Notify::new()), stop: stop.clone() };
+    web::serve(listener, parts).await.context("the dashboard ended")
 }
 
 fn day_line(line: &DayLine) -> String {

@@ -18,6 +18,7 @@ mod send_test;
 mod sites;
 mod status;
 mod time;
+mod web_password;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -136,6 +137,8 @@ enum Command {
     Import(control::ImportArgs),
     /// Write a consistent copy of the state while it is in use
     Backup(control::BackupArgs),
+    /// Read a password, print the hash for [web.users]
+    WebPassword,
     /// Print a shell's completions
     Completions {
         /// The shell
@@ -221,6 +224,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Resume => control::resume(global).await,
         Command::Import(args) => control::import(&args),
         Command::Backup(args) => control::backup(global, &args).await,
+        Command::WebPassword => web_password::run(),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "kigen", &mut text);

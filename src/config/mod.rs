@@ -560,6 +560,10 @@ pub struct WebConfig {
     pub listen: std::net::SocketAddr,
     /// Name -> argon2id hash.
     pub users: BTreeMap<String, Secret>,
+    /// The address people use, where a proxy stands in front; with https the session's cookie is tied to it.
+    pub public_url: Option<Url>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<std::net::IpAddr>,
 }
 
 /// Reads and checks a configuration file.

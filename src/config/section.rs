@@ -224,6 +224,35 @@ impl<'t> Section<'_, 't> {
         self.reading.section(path, table, span, read)
     }
 
+    /// A section whose keys are names of the operator's own.
+    pub(super) fn names<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&DeValue<'_>) -> Result<T, Bad>,
+    ) -> std::collections::BTreeMap<String, T> {
+        self.asked.push(key);
+        let mut named = std::collections::BTreeMap::new();
+        let Some((_, value)) = self.find(key) else { return named };
+        let Some(table) = value.get_ref().as_table() else {
+            let path = join(&self.path, key);
+            let bad = Bad::new(format!("is a section, not {}", kind_of(value.get_ref())));
+            self.bad(key, value.span(), bad.hint(format!("write [{path}] on a line of its own, its names below")));
+            return named;
+        };
+        for (name, value) in table.iter() {
+            match parse(value.get_ref()) {
+                Ok(value) => {
+                    named.insert(name.get_ref().to_string(), value);
+                }
+                Err(bad) => self.bad(key, value.span(), bad),
+            }
+        }
+        if table.is_empty() {
+            self.problem(key, "names nobody", "such as taro = \"$argon2id$…\"; `kigen web-password` makes one");
+        }
+        named
+    }
+
     /// Sections of one name, `[[key]]`; `read` is called once with an absent one if there is none.
     pub(super) fn sections<T>(&mut self, key: &'static str, mut read: impl FnMut(&mut Section<'_, 't>) -> T) -> Vec<T> {
         self.asked.push(key);

@@ -388,6 +388,25 @@ pub(super) fn listen(value: &DeValue<'_>) -> Read<std::net::SocketAddr> {
     })
 }
 
+/// An IP address.
+pub(super) fn ip(value: &DeValue<'_>) -> Read<std::net::IpAddr> {
+    let expected = "an IP address such as \"127.0.0.1\"";
+    let text = string(value, expected)?;
+    text.trim().parse().map_err(|_| Bad::new(format!("{} is not {expected}", quoted(text))))
+}
+
+/// What `kigen web-password` prints. The hash is never shown in a message.
+pub(super) fn password_hash(value: &DeValue<'_>) -> Read<String> {
+    let hint = "`kigen web-password` makes one";
+    let text = string(value, "an argon2id hash")?;
+    match argon2::PasswordHash::new(text) {
+        Ok(hash) if hash.algorithm.as_str() == "argon2id" && hash.salt.is_some() && hash.hash.is_some() => {
+            Ok(text.to_owned())
+        }
+        _ => Err(Bad::new("is not an argon2id hash").hint(hint)),
+    }
+}
+
 /// A path, relative to the file's directory.
 pub(super) fn path(base: &Path) -> impl Fn(&DeValue<'_>) -> Read<PathBuf> {
     move |value| Ok(base.join(text(value)?))

@@ -300,6 +300,29 @@ impl Replay {
     /// # Errors
     /// When the state cannot be read.
     pub async fn finish(mut self) -> anyhow::Result<Summary> {
+        let summary = self.summarise().await?;
+        self.end().await;
+        Ok(summary)
+    }
+
+    /// What the dashboard shows: the state as it stands, at the clock's last instant.
+    #[must_use]
+    pub fn context(&self) -> Context {
+        self.ctx.clone()
+    }
+
+    /// Ends the world.
+    pub async fn end(self) {
+        self.ctx.store.close().await;
+        self.mail.shutdown().await;
+        self.tool.shutdown().await;
+    }
+
+    /// How it went so far.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub async fn summarise(&mut self) -> anyhow::Result<Summary> {
         let sites = self.ctx.store.sites(&[]).await?;
         let of = |wanted: fn(&Verdict) -> bool| -> BTreeSet<String> {
             sites.iter().filter(|r| wanted(&r.seen.verdict)).map(|r| r.seen.customer.to_string()).collect()
@@ -319,10 +342,7 @@ impl Replay {
         summary.still_affected = still.len();
         summary.unreadable = of(|v| matches!(v, Verdict::Unreadable(_))).len();
         summary.saves = self.world.lock().counters.saves;
-        self.ctx.store.close().await;
-        self.mail.shutdown().await;
-        self.tool.shutdown().await;
-        Ok(self.summary)
+        Ok(self.summary.clone())
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod alerts;
 mod contacts;
+mod dashboard;
 mod listing;
 mod records;
 pub mod sqlite;
@@ -27,6 +28,7 @@ use crate::domain::site::CustomerId;
 
 pub use alerts::*;
 pub use contacts::*;
+pub use dashboard::*;
 pub use records::*;
 
 /// Why the store did not do what was asked.
@@ -278,6 +280,29 @@ pub trait Store: Operators + Send + Sync {
     /// What was sent, or may have been: every delivery with an attempt, the oldest first, with the hash of its bytes;
     /// `customer`: only this one's.
     async fn proofs(&self, customer: Option<&CustomerId>) -> Result<Vec<Proof>>;
+
+    // --- for the dashboard -----------------------------------------------------------------------------------------
+
+    /// One page of customers in the file.
+    async fn customer_lines(&self, filter: &CustomerFilter) -> Result<Vec<CustomerLine>>;
+
+    /// One customer with its sites; `None`: never heard of it.
+    async fn customer_sheet(&self, id: &CustomerId) -> Result<Option<CustomerSheet>>;
+
+    /// One page of mails, the newest first.
+    async fn mail_lines(&self, filter: &MailFilter) -> Result<Vec<MailLine>>;
+
+    /// The sites that are listed now, by the verdict they had right before `at`.
+    async fn site_counts_at(&self, at: Timestamp) -> Result<SiteCounts>;
+
+    /// How the number of affected sites moved, oldest first: instants (to the quarter of an hour) and differences.
+    async fn affected_moves(&self) -> Result<Vec<(Timestamp, i64)>>;
+
+    /// What waits for a person; sites count once they were unreadable in so many scans in a row.
+    async fn concerns(&self, unreadable_after: u32) -> Result<Concerns>;
+
+    /// Customers with an affected site whom no mail of this round has reached, by id.
+    async fn untold(&self, limit: u32) -> Result<Vec<UntoldLine>>;
 
     // --- itself ----------------------------------------------------------------------------------------------------
 

@@ -1,16 +1,38 @@
-//! What the service answers over HTTP: `/healthz`, `/readyz`, `/metrics`. Reads only; GET changes nothing.
+//! What the service answers over HTTP: `/healthz`, `/readyz`, `/metrics`, and the dashboard.
+//!
+//! Invariants: GET changes nothing; every value is escaped by the templates; no page leaves without its headers; the
+//! store is asked in tasks of their own, a few at a time, so that neither a reader who goes away nor many readers at
+//! once touch a scan or a mail; full mail addresses are never shown.
 
+mod acting;
+mod calls;
+mod chart;
+mod customer;
+mod customers;
+mod guard;
+mod health;
+mod listen;
+mod mails;
+mod overview;
+pub mod password;
+mod plan;
+mod render;
+mod runs;
+mod session;
+mod settings;
+mod visit;
+
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use chrono::TimeDelta;
+use axum::routing::{get, post};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
@@ -18,91 +40,136 @@ use tower_http::timeout::TimeoutLayer;
 use crate::daemon::Context;
 use crate::daemon::reload::Live;
 use crate::domain::Timestamp;
-use crate::metrics::Levels;
 
-/// What the handlers see.
-#[derive(Clone)]
-struct Shared {
-    live: Arc<Live>,
-    heartbeat: watch::Receiver<Timestamp>,
+/// What the web listener works with.
+pub struct Parts {
+    /// What runs now.
+    pub live: Arc<Live>,
+    /// When the schedules were looked at last.
+    pub heartbeat: watch::Receiver<Timestamp>,
+    /// Wakes the deliverer after a person released something.
+    pub wake_mail: Arc<Notify>,
+    /// Ends it.
+    pub stop: CancellationToken,
 }
 
-/// The schedules count as running while they were looked at this lately.
-const HEARTBEAT_MAX: TimeDelta = TimeDelta::minutes(2);
+/// What the handlers see.
+struct Inner {
+    parts: Parts,
+    pages: render::Pages,
+    sessions: session::Sessions,
+    /// So many requests may ask the store at once.
+    desks: Arc<Semaphore>,
+    glance: overview::Glance,
+    started: Timestamp,
+}
 
-/// Serves until told to stop. `heartbeat`: when the schedules were looked at last.
+type Shared = Arc<Inner>;
+
+/// Requests that ask the store at once: fewer than the store has readers.
+const DESKS: usize = 2;
+
+/// One request, the wait for its turn included.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a page cannot be shown.
+#[derive(Debug)]
+enum Fail {
+    /// There is no such thing.
+    NotFound,
+    /// The store or the machine does not answer.
+    Broken(String),
+}
+
+impl IntoResponse for Fail {
+    fn into_response(self) -> Response {
+        match self {
+            Self::NotFound => (StatusCode::NOT_FOUND, "not found\n").into_response(),
+            Self::Broken(why) => {
+                tracing::error!("the dashboard cannot show a page: {why}");
+                (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer; see the log\n").into_response()
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn context(&self) -> Context {
+        self.parts.live.context()
+    }
+
+    /// Asks the store, in a task of its own: a request that goes away must not drop a database future half-way.
+    async fn ask<T, E, F, A>(&self, ask: A) -> Result<T, Fail>
+    where
+        T: Send + 'static,
+        E: std::fmt::Display + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        A: FnOnce(Context) -> F,
+    {
+        let desk = Arc::clone(&self.desks).acquire_owned().await.map_err(|e| Fail::Broken(e.to_string()))?;
+        let future = ask(self.context());
+        let asked = tokio::spawn(async move {
+            let _desk = desk;
+            future.await
+        });
+        match asked.await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(Fail::Broken(error.to_string())),
+            Err(error) => Err(Fail::Broken(error.to_string())),
+        }
+    }
+
+    /// Work for the processor alone, beside the threads that serve.
+    async fn work<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fail> {
+        tokio::task::spawn_blocking(work).await.map_err(|e| Fail::Broken(e.to_string()))
+    }
+}
+
+/// Serves until told to stop.
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    live: Arc<Live>,
-    heartbeat: watch::Receiver<Timestamp>,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
-    let app = Router::new()
+pub async fn serve(listener: TcpListener, parts: Parts) -> std::io::Result<()> {
+    let stop = parts.stop.clone();
+    let started = parts.live.context().now();
+    let shared = Arc::new(Inner {
+        parts,
+        pages: render::Pages::new(),
+        sessions: session::Sessions::default(),
+        desks: Arc::new(Semaphore::new(DESKS)),
+        glance: overview::Glance::default(),
+        started,
+    });
+    listen::serve(listener, router(shared), stop).await
+}
+
+fn router(shared: Shared) -> Router {
+    Router::new()
+        .route("/", get(overview::page))
+        .route("/customers", get(customers::page))
+        .route("/customers.csv", get(customers::csv))
+        .route("/customers/{id}", get(customer::page))
+        .route("/customers/{id}/scan", post(acting::scan))
+        .route("/outbox", get(mails::outbox))
+        .route("/outbox/act", post(acting::outbox))
+        .route("/mails/{id}", get(mails::page))
+        .route("/mails/{id}/html", get(mails::html))
+        .route("/plan", get(plan::page))
+        .route("/calls", get(calls::page))
+        .route("/runs", get(runs::page))
+        .route("/configuration", get(settings::page))
+        .route("/pause", post(acting::pause))
+        .route("/resume", post(acting::resume))
+        .route("/sign-in", get(acting::sign_in_page).post(acting::sign_in))
+        .route("/sign-out", post(acting::sign_out))
+        .route("/assets/app.css", get(render::css))
+        .route("/assets/app.js", get(render::js))
         .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(10)))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .fallback(|| async { Fail::NotFound })
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
         .layer(RequestBodyLimitLayer::new(64 * 1024))
-        .with_state(Shared { live, heartbeat });
-    axum::serve(listener, app).with_graceful_shutdown(async move { stop.cancelled().await }).await
-}
-
-async fn ready(State(shared): State<Shared>) -> Response {
-    let ctx = shared.live.context();
-    // In a task of its own: a request that goes away must not drop a database future half-way.
-    let store = Arc::clone(&ctx.store);
-    let answered = tokio::spawn(async move { store.ping().await }).await;
-    if !matches!(answered, Ok(Ok(()))) {
-        return (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n").into_response();
-    }
-    if (ctx.now() - *shared.heartbeat.borrow()).abs() > HEARTBEAT_MAX {
-        return (StatusCode::SERVICE_UNAVAILABLE, "the schedules do not run\n").into_response();
-    }
-    "ready\n".into_response()
-}
-
-async fn metrics(State(shared): State<Shared>) -> Response {
-    let ctx = shared.live.context();
-    let levels = match tokio::spawn(levels(ctx.clone())).await {
-        Ok(Ok(levels)) => levels,
-        Ok(Err(error)) => {
-            tracing::error!("cannot read the levels for /metrics: {error}");
-            return (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n").into_response();
-        }
-        Err(_) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    };
-    match ctx.metrics.encode(&levels) {
-        Ok(text) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-store")], text).into_response()
-        }
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
-}
-
-async fn levels(ctx: Context) -> crate::store::Result<Levels> {
-    let now = ctx.now();
-    let counts = ctx.store.site_counts().await?;
-    let sites = vec![
-        ("affected", counts.affected),
-        ("switched", counts.switched),
-        ("consent_missing", counts.consent_missing),
-        ("not_exchange_online", counts.not_exchange_online),
-        ("unreadable", counts.unreadable),
-    ];
-    let today = ctx.snapshot.config.calendar.day(now);
-    let days =
-        |c: &crate::config::CampaignConfig| (c.campaign.id.to_string(), (c.campaign.deadline - today).num_days());
-    let oldest = ctx.store.next_due().await?.map_or(TimeDelta::zero(), |at| (now - at).max(TimeDelta::zero()));
-    #[allow(clippy::cast_precision_loss, reason = "seconds fit an f64")]
-    let oldest_due_seconds = oldest.num_milliseconds() as f64 / 1000.0;
-    Ok(Levels {
-        sites,
-        outbox: ctx.store.outbox_counts().await?,
-        days_left: ctx.snapshot.config.campaigns.iter().map(days).collect(),
-        oldest_due_seconds,
-    })
+        .layer(middleware::map_response(guard::headers))
+        .with_state(shared)
 }

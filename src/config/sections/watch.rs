@@ -1,10 +1,9 @@
 //! `[safety]`, `[alerts]` and `[web]`: what stops a mistake, and what the operators see.
 
-use std::collections::BTreeMap;
-
 use crate::config::section::Section;
 use crate::config::{AlertsConfig, Mode, SafetyConfig, WebConfig, Webhook, WebhookFormat, values};
 use crate::domain::customer::Language;
+use crate::secret::Secret;
 
 pub(in crate::config) fn safety(s: &mut Section<'_, '_>) -> SafetyConfig {
     s.section("safety", |s| SafetyConfig {
@@ -51,11 +50,16 @@ fn webhook(s: &mut Section<'_, '_>) -> Option<Webhook> {
 pub(in crate::config) fn web(s: &mut Section<'_, '_>) -> WebConfig {
     s.section("web", |s| {
         let listen = s.or("listen", "127.0.0.1:8620", values::listen);
-        s.not_yet("users", "signing in to the dashboard");
+        let users = s.names("users", values::password_hash);
         if !listen.ip().is_loopback() && !s.has("users") {
-            let hint = "listen on 127.0.0.1 and put a proxy that asks for a password in front";
-            s.problem("listen", "anything but loopback needs [web.users], and that is not in this version yet", hint);
+            let hint = "name who may sign in below [web.users] (`kigen web-password` makes a hash), or listen on 127.0.0.1 behind a proxy";
+            s.problem("listen", "anything but loopback needs [web.users]", hint);
         }
-        WebConfig { listen, users: BTreeMap::new() }
+        WebConfig {
+            listen,
+            users: users.into_iter().map(|(name, hash)| (name, Secret::new(hash))).collect(),
+            public_url: s.opt("public_url", values::url),
+            trusted_proxies: s.list("trusted_proxies", &[], values::ip),
+        }
     })
 }

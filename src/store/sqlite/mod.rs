@@ -10,6 +10,7 @@ mod alerts;
 mod attempts;
 mod cases;
 mod contacts;
+mod dashboard;
 mod desk;
 mod events;
 mod file;
@@ -38,9 +39,10 @@ use crate::domain::delivery::{Attempt, DeliveryId, DeliveryKey, DeliveryState, R
 use crate::domain::site::CustomerId;
 
 use super::{
-    Acted, AttemptRow, Begun, BounceFinding, By, Claimed, Committed, CustomerState, DeadContact, Delivery, Entry,
-    HistoryEntry, Hold, Lead, LookChange, Message, OutboxAction, OutboxFilter, PassChange, Proof, Result, Run,
-    RunCounts, RunId, RunKind, RunOutcome, ScanTurn, SiteCounts, SiteRow, Store, StoreError,
+    Acted, AttemptRow, Begun, BounceFinding, By, Claimed, Committed, Concerns, CustomerFilter, CustomerLine,
+    CustomerSheet, CustomerState, DeadContact, Delivery, Entry, HistoryEntry, Hold, Lead, LookChange, MailFilter,
+    MailLine, Message, OutboxAction, OutboxFilter, PassChange, Proof, Result, Run, RunCounts, RunId, RunKind,
+    RunOutcome, ScanTurn, SiteCounts, SiteRow, Store, StoreError, UntoldLine,
 };
 use lock::{Lock, Locked};
 
@@ -285,6 +287,34 @@ impl Store for Sqlite {
 
     async fn proofs(&self, customer: Option<&CustomerId>) -> Result<Vec<Proof>> {
         reports::proofs(self, customer).await
+    }
+
+    async fn customer_lines(&self, filter: &CustomerFilter) -> Result<Vec<CustomerLine>> {
+        dashboard::customers(self, filter).await
+    }
+
+    async fn customer_sheet(&self, id: &CustomerId) -> Result<Option<CustomerSheet>> {
+        dashboard::customer(self, id).await
+    }
+
+    async fn mail_lines(&self, filter: &MailFilter) -> Result<Vec<MailLine>> {
+        dashboard::mails(self, filter).await
+    }
+
+    async fn site_counts_at(&self, at: Timestamp) -> Result<SiteCounts> {
+        dashboard::counts_at(self, at).await
+    }
+
+    async fn affected_moves(&self) -> Result<Vec<(Timestamp, i64)>> {
+        dashboard::affected_moves(self).await
+    }
+
+    async fn concerns(&self, unreadable_after: u32) -> Result<Concerns> {
+        dashboard::concerns(self, unreadable_after).await
+    }
+
+    async fn untold(&self, limit: u32) -> Result<Vec<UntoldLine>> {
+        dashboard::untold(self, limit).await
     }
 
     async fn memo(&self, key: &str) -> Result<Option<String>> {

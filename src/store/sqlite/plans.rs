@@ -4,7 +4,9 @@ use std::path::Path;
 
 use sqlx::{AssertSqlSafe, Row};
 
-use super::{Sqlite, alerts, attempts, cases, contacts, desk, events, looks, outbox, reading, reports, runs, scanning};
+use super::{
+    Sqlite, alerts, attempts, cases, contacts, dashboard, desk, events, looks, outbox, reading, reports, runs, scanning,
+};
 
 /// A statement, and the walks it may do with the reason.
 type Case = (&'static str, &'static str, &'static [&'static str]);
@@ -137,6 +139,21 @@ const STATEMENTS: &[Case] = &[
     ("the first run of a schedule time", scanning::BEGUN_FIRST, SEARCHES),
     ("both ends of the observations", scanning::OBSERVATION_NUMBERS, SEARCHES),
     ("a window of them is pruned", scanning::PRUNE, SEARCHES),
+    ("a page of customers begins where the last one ended", dashboard::BY_ID, SEARCHES),
+    ("the same, downwards", dashboard::BY_ID_DOWN, SEARCHES),
+    ("the same, by name", dashboard::BY_NAME, SEARCHES),
+    ("the same, by name downwards", dashboard::BY_NAME_DOWN, SEARCHES),
+    ("sites of a page", dashboard::SITES_OF, SEARCHES),
+    ("open cases of a page", dashboard::OPEN_OF, SEARCHES),
+    ("newest mails of a page", dashboard::LAST_MAIL_OF, SEARCHES),
+    ("a customer", dashboard::CUSTOMER, SEARCHES),
+    ("its sites", dashboard::CUSTOMER_SITES, SEARCHES),
+    ("a page of mails", dashboard::MAILS, SEARCHES),
+    ("all sites are counted as they were", dashboard::COUNTS_AT, &["SCAN c", "SCAN (subquery"]),
+    ("the course of all sites", dashboard::AFFECTED_MOVES, &["SCAN c", "SCAN seen", "SCAN moves", "SCAN (subquery"]),
+    ("untold customers, by the index of the open cases", dashboard::UNTOLD_COUNT, &["SCAN c USING"]),
+    ("the same, listed", dashboard::UNTOLD, &["SCAN c USING"]),
+    ("unreadable sites, by their index", dashboard::UNREADABLE_COUNT, SEARCHES),
 ];
 
 /// Walks that cost nothing: bound lists, values, and the holds (three rows at most).
@@ -169,7 +186,18 @@ async fn the_statements_are_all_in_the_table() {
     // Reads the sources beside this file: a new constant must be added above.
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/sqlite");
     let names = [
-        "alerts", "attempts", "cases", "contacts", "desk", "events", "looks", "outbox", "reading", "reports", "runs",
+        "alerts",
+        "attempts",
+        "cases",
+        "contacts",
+        "dashboard",
+        "desk",
+        "events",
+        "looks",
+        "outbox",
+        "reading",
+        "reports",
+        "runs",
         "scanning",
     ];
     let declared: usize = names

@@ -1,0 +1,280 @@
+//! What the dashboard reads. Reads only.
+//!
+//! Invariant: a page costs the same at the first and at the hundred-thousandth customer: it begins in an index where the
+//! page before ended.
+
+use std::collections::HashMap;
+
+use crate::domain::Timestamp;
+use crate::domain::case::Reference;
+use crate::domain::observation::Verdict;
+use crate::domain::plan::NoticeKind;
+use crate::domain::site::CustomerId;
+
+use super::super::{
+    Concerns, CustomerFilter, CustomerLine, CustomerOrder, CustomerSheet, MailFilter, MailLine, Result, SiteCounts,
+    SiteLine, UntoldLine,
+};
+use super::desk::load_recipients;
+use super::rows::{
+    self, DeliveryRow, ObservationRow, count, delivery_columns, json, millis, observation_columns, time, word,
+};
+use super::{Sqlite, Tx, failed};
+
+/// The customers that a filter lets through, in the order that follows.
+macro_rules! customers {
+    ($behind:literal, $order:literal) => {
+        concat!(
+            "SELECT c.id, c.name FROM customers AS c WHERE c.gone_at IS NULL AND ",
+            $behind,
+            " AND (?3 = '' OR c.id LIKE ?3 ESCAPE '\\' OR c.name LIKE ?3 ESCAPE '\\') \
+              AND (?4 = '' OR EXISTS (SELECT 1 FROM sites AS s CROSS JOIN observations AS o ON o.id = s.observation \
+                  WHERE s.customer = c.id AND s.listed = 1 AND o.verdict = ?4)) \
+              AND (?5 = '' OR EXISTS (SELECT 1 FROM deliveries AS d \
+                  WHERE d.customer = c.id AND d.kind = ?5 AND d.state <> 'dropped')) ORDER BY ",
+            $order,
+            " LIMIT ?6"
+        )
+    };
+}
+
+pub(super) const BY_ID: &str = customers!("c.id > ?2 AND ?1 = ?1", "c.id");
+pub(super) const BY_ID_DOWN: &str = customers!("c.id < ?2 AND ?1 = ?1", "c.id DESC");
+pub(super) const BY_NAME: &str = customers!("(c.name, c.id) > (?1, ?2)", "c.name, c.id");
+pub(super) const BY_NAME_DOWN: &str = customers!("(c.name, c.id) < (?1, ?2)", "c.name DESC, c.id DESC");
+
+pub(super) const SITES_OF: &str = "SELECT s.customer, o.verdict, min(o.reason), count(*), max(o.last_seen_at) \
+     FROM json_each(?1) AS j CROSS JOIN sites AS s ON s.customer = j.value CROSS JOIN observations AS o ON o.id = s.observation \
+     WHERE s.listed = 1 GROUP BY s.customer, o.verdict";
+
+pub(super) const OPEN_OF: &str =
+    "SELECT DISTINCT customer FROM cases WHERE state = 'open' AND customer IN (SELECT value FROM json_each(?1))";
+
+pub(super) const LAST_MAIL_OF: &str = "SELECT d.customer, d.kind, d.state, d.state_at, max(d.id) FROM deliveries AS d \
+     WHERE d.customer IN (SELECT value FROM json_each(?1)) GROUP BY d.customer";
+
+pub(super) const CUSTOMER: &str = "SELECT name, gone_at FROM customers WHERE id = ?1";
+
+pub(super) const CUSTOMER_SITES: &str = concat!(
+    "SELECT s.listed, s.unreadable_scans, ",
+    observation_columns!(),
+    " FROM sites AS s CROSS JOIN observations AS o ON o.id = s.observation WHERE s.customer = ?1 \
+      ORDER BY s.listed DESC, s.site"
+);
+
+pub(super) const MAILS: &str = concat!(
+    "SELECT c.name AS customer_name, ",
+    delivery_columns!(),
+    " FROM deliveries AS d CROSS JOIN customers AS c ON c.id = d.customer WHERE d.id < ?1 \
+      AND (?2 = '[]' OR d.state IN (SELECT value FROM json_each(?2))) ORDER BY d.id DESC LIMIT ?3"
+);
+
+/// Newest observation begun by then; `max` picks the row whose columns stand beside it.
+pub(super) const COUNTS_AT: &str = "SELECT verdict, min(reason), count(*) FROM \
+     (SELECT o.verdict AS verdict, o.reason AS reason, max(o.id) \
+      FROM customers AS c CROSS JOIN sites AS s ON s.customer = c.id \
+      CROSS JOIN observations AS o ON o.customer = s.customer AND o.site = s.site \
+      WHERE c.gone_at IS NULL AND s.listed = 1 AND o.first_seen_at < ?1 GROUP BY o.customer, o.site) GROUP BY verdict";
+
+/// An unreadable site stays where it stood; a site no longer listed left when it was seen last.
+pub(super) const AFFECTED_MOVES: &str = "WITH seen AS ( \
+         SELECT o.customer AS customer, o.site AS site, o.id AS id, o.first_seen_at AS at, o.verdict = 'affected' AS affected \
+         FROM customers AS c CROSS JOIN observations AS o ON o.customer = c.id \
+         WHERE c.gone_at IS NULL AND o.verdict <> 'unreadable'), \
+     moves AS (SELECT at, affected - coalesce(lag(affected) OVER (PARTITION BY customer, site ORDER BY id), 0) AS moved \
+         FROM seen) \
+     SELECT at / ?1 * ?1, sum(moved) FROM moves WHERE moved <> 0 GROUP BY 1 \
+     UNION ALL SELECT o.last_seen_at / ?1 * ?1, -count(*) FROM customers AS c CROSS JOIN sites AS s ON s.customer = c.id \
+         CROSS JOIN observations AS o ON o.id = s.observation \
+         WHERE c.gone_at IS NULL AND s.listed = 0 AND o.verdict = 'affected' GROUP BY 1 ORDER BY 1";
+
+macro_rules! untold {
+    () => {
+        "FROM cases AS c CROSS JOIN customers AS n ON n.id = c.customer WHERE c.state = 'open' AND n.gone_at IS NULL \
+         AND EXISTS (SELECT 1 FROM case_sites AS s \
+             WHERE s.customer = c.customer AND s.campaign = c.campaign AND s.standing = 'affected') \
+         AND NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.customer = c.customer AND d.campaign = c.campaign \
+             AND d.round = c.round AND d.state = 'sent')"
+    };
+}
+
+pub(super) const UNTOLD_COUNT: &str = concat!("SELECT count(*) ", untold!());
+
+pub(super) const UNTOLD: &str = concat!(
+    "SELECT c.customer, n.name, c.reference, (SELECT d.state FROM deliveries AS d WHERE d.customer = c.customer \
+         AND d.campaign = c.campaign AND d.round = c.round ORDER BY d.id DESC LIMIT 1) ",
+    untold!(),
+    " ORDER BY c.customer, c.campaign LIMIT ?1"
+);
+
+pub(super) const UNREADABLE_COUNT: &str = "SELECT count(*) FROM sites AS s CROSS JOIN customers AS c ON c.id = s.customer \
+     WHERE s.unreadable_scans > 0 AND s.unreadable_scans >= ?1 AND s.listed = 1 AND c.gone_at IS NULL";
+
+/// Above every text that a name may begin with.
+const LAST: &str = "\u{10FFFF}";
+
+pub(super) async fn customers(store: &Sqlite, filter: &CustomerFilter) -> Result<Vec<CustomerLine>> {
+    const WHAT: &str = "list the customers";
+    let (sql, start) = match filter.order {
+        CustomerOrder::Id => (BY_ID, ""),
+        CustomerOrder::IdDown => (BY_ID_DOWN, LAST),
+        CustomerOrder::Name => (BY_NAME, ""),
+        CustomerOrder::NameDown => (BY_NAME_DOWN, LAST),
+    };
+    let (name, id) = filter.after.as_ref().map_or((start, start), |(name, id)| (name.as_str(), id.as_str()));
+    let mut tx = store.read(WHAT).await?;
+    let found: Vec<(String, String)> = sqlx::query_as(sql)
+        .bind(name)
+        .bind(id)
+        .bind(pattern(&filter.search))
+        .bind(&filter.verdict)
+        .bind(filter.kind.map_or("", NoticeKind::as_str))
+        .bind(i64::from(filter.limit))
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(failed(WHAT))?;
+    let lines = lines(&mut tx, found, WHAT).await?;
+    tx.commit().await.map_err(failed(WHAT))?;
+    Ok(lines)
+}
+
+/// A search as LIKE wants it; its own signs stand for themselves.
+fn pattern(search: &str) -> String {
+    if search.is_empty() {
+        return String::new();
+    }
+    let escaped = search.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+    format!("%{escaped}%")
+}
+
+type SitesLine = (String, String, Option<String>, i64, i64);
+
+async fn lines(tx: &mut Tx, found: Vec<(String, String)>, what: &'static str) -> Result<Vec<CustomerLine>> {
+    let ids = json(&found.iter().map(|(id, _)| id).collect::<Vec<_>>());
+    let sites: Vec<SitesLine> = sqlx::query_as(SITES_OF).bind(&ids).fetch_all(&mut **tx).await.map_err(failed(what))?;
+    let open: Vec<String> = sqlx::query_scalar(OPEN_OF).bind(&ids).fetch_all(&mut **tx).await.map_err(failed(what))?;
+    let mails: Vec<(String, String, String, i64, i64)> =
+        sqlx::query_as(LAST_MAIL_OF).bind(&ids).fetch_all(&mut **tx).await.map_err(failed(what))?;
+
+    let mut lines = Vec::with_capacity(found.len());
+    let mut places = HashMap::new();
+    for (n, (id, name)) in found.into_iter().enumerate() {
+        let line = CustomerLine {
+            id: rows::customer(&id)?,
+            name,
+            sites: SiteCounts::default(),
+            seen_at: None,
+            open: false,
+            last_mail: None,
+        };
+        places.insert(id, n);
+        lines.push(line);
+    }
+    for (id, verdict, reason, n, seen_at) in sites {
+        let line = &mut lines[places[&id]];
+        line.sites.add(word(|text| Verdict::parse(text, reason.as_deref()), &verdict)?, count(n)?);
+        line.seen_at = line.seen_at.max(Some(time(seen_at)?));
+    }
+    for id in open {
+        lines[places[&id]].open = true;
+    }
+    for (id, kind, state, at, _) in mails {
+        lines[places[&id]].last_mail = Some((word(NoticeKind::parse, &kind)?, state, time(at)?));
+    }
+    Ok(lines)
+}
+
+#[derive(sqlx::FromRow)]
+struct SheetRow {
+    listed: i64,
+    unreadable_scans: i64,
+    #[sqlx(flatten)]
+    seen: ObservationRow,
+}
+
+pub(super) async fn customer(store: &Sqlite, id: &CustomerId) -> Result<Option<CustomerSheet>> {
+    const WHAT: &str = "read a customer";
+    let mut tx = store.read(WHAT).await?;
+    let found: Option<(String, Option<i64>)> =
+        sqlx::query_as(CUSTOMER).bind(id.as_str()).fetch_optional(&mut *tx).await.map_err(failed(WHAT))?;
+    let Some((name, gone_at)) = found else { return Ok(None) };
+    let sites: Vec<SheetRow> =
+        sqlx::query_as(CUSTOMER_SITES).bind(id.as_str()).fetch_all(&mut *tx).await.map_err(failed(WHAT))?;
+    tx.commit().await.map_err(failed(WHAT))?;
+    let site = |row: SheetRow| {
+        Ok(SiteLine {
+            since: time(row.seen.first_seen_at)?,
+            listed: row.listed != 0,
+            unreadable_scans: count(row.unreadable_scans)?,
+            seen: row.seen.observation()?,
+        })
+    };
+    let sites = sites.into_iter().map(site).collect::<Result<_>>()?;
+    Ok(Some(CustomerSheet { name, gone_at: gone_at.map(time).transpose()?, sites }))
+}
+
+#[derive(sqlx::FromRow)]
+struct MailRow {
+    customer_name: String,
+    #[sqlx(flatten)]
+    delivery: DeliveryRow,
+}
+
+pub(super) async fn mails(store: &Sqlite, filter: &MailFilter) -> Result<Vec<MailLine>> {
+    const WHAT: &str = "list the mails";
+    let mut tx = store.read(WHAT).await?;
+    let found: Vec<MailRow> = sqlx::query_as(MAILS)
+        .bind(filter.before.map_or(i64::MAX, |id| id.0))
+        .bind(json(&filter.states))
+        .bind(i64::from(filter.limit))
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(failed(WHAT))?;
+    let ids = json(&found.iter().map(|row| row.delivery.id).collect::<Vec<_>>());
+    let mut recipients = load_recipients(&mut tx, &ids, WHAT).await?;
+    tx.commit().await.map_err(failed(WHAT))?;
+    found
+        .into_iter()
+        .map(|row| {
+            let recipients = recipients.remove(&row.delivery.id).unwrap_or_default();
+            Ok(MailLine { customer_name: row.customer_name, delivery: row.delivery.delivery(recipients)? })
+        })
+        .collect()
+}
+
+pub(super) async fn counts_at(store: &Sqlite, at: Timestamp) -> Result<SiteCounts> {
+    let query = sqlx::query_as(COUNTS_AT).bind(millis(at)).fetch_all(&store.pools.readers);
+    let rows: Vec<(String, Option<String>, i64)> = query.await.map_err(failed("count the sites of a day"))?;
+    let mut counts = SiteCounts::default();
+    for (verdict, reason, n) in rows {
+        counts.add(word(|text| Verdict::parse(text, reason.as_deref()), &verdict)?, count(n)?);
+    }
+    Ok(counts)
+}
+
+/// Moves are summed by the quarter of an hour: every civil day of every zone begins on one.
+const QUARTER: i64 = 15 * 60 * 1000;
+
+pub(super) async fn affected_moves(store: &Sqlite) -> Result<Vec<(Timestamp, i64)>> {
+    let query = sqlx::query_as(AFFECTED_MOVES).bind(QUARTER).fetch_all(&store.pools.readers);
+    let rows: Vec<(i64, i64)> = query.await.map_err(failed("read the course of the affected sites"))?;
+    rows.into_iter().map(|(at, moved)| Ok((time(at)?, moved))).collect()
+}
+
+pub(super) async fn concerns(store: &Sqlite, unreadable_after: u32) -> Result<Concerns> {
+    const WHAT: &str = "count what waits for a person";
+    let untold: i64 = sqlx::query_scalar(UNTOLD_COUNT).fetch_one(&store.pools.readers).await.map_err(failed(WHAT))?;
+    let query = sqlx::query_scalar(UNREADABLE_COUNT).bind(i64::from(unreadable_after));
+    let unreadable: i64 = query.fetch_one(&store.pools.readers).await.map_err(failed(WHAT))?;
+    Ok(Concerns { untold: count(untold)?, unreadable: count(unreadable)? })
+}
+
+pub(super) async fn untold(store: &Sqlite, limit: u32) -> Result<Vec<UntoldLine>> {
+    let query = sqlx::query_as(UNTOLD).bind(i64::from(limit)).fetch_all(&store.pools.readers);
+    let rows: Vec<(String, String, String, Option<String>)> = query.await.map_err(failed("list whom nobody told"))?;
+    rows.into_iter()
+        .map(|(id, name, reference, mail)| {
+            Ok(UntoldLine { id: rows::customer(&id)?, name, reference: Reference(reference), mail })
+        })
+        .collect()
+}

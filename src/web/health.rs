@@ -1,0 +1,72 @@
+//! For machines: whether it works, and its numbers. The paths and words are promises.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use chrono::TimeDelta;
+
+use super::Shared;
+use crate::daemon::Context;
+use crate::metrics::Levels;
+
+/// The schedules count as running while they were looked at this lately.
+const HEARTBEAT_MAX: TimeDelta = TimeDelta::minutes(2);
+
+pub(super) async fn ready(State(shared): State<Shared>) -> Response {
+    let ctx = shared.context();
+    // In a task of its own: a request that goes away must not drop a database future half-way.
+    let store = Arc::clone(&ctx.store);
+    let answered = tokio::spawn(async move { store.ping().await }).await;
+    if !matches!(answered, Ok(Ok(()))) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n").into_response();
+    }
+    if (ctx.now() - *shared.parts.heartbeat.borrow()).abs() > HEARTBEAT_MAX {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the schedules do not run\n").into_response();
+    }
+    "ready\n".into_response()
+}
+
+pub(super) async fn metrics(State(shared): State<Shared>) -> Response {
+    let ctx = shared.context();
+    let levels = match tokio::spawn(levels(ctx.clone())).await {
+        Ok(Ok(levels)) => levels,
+        Ok(Err(error)) => {
+            tracing::error!("cannot read the levels for /metrics: {error}");
+            return (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n").into_response();
+        }
+        Err(_) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    };
+    match ctx.metrics.encode(&levels) {
+        Ok(text) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-store")], text).into_response()
+        }
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn levels(ctx: Context) -> crate::store::Result<Levels> {
+    let now = ctx.now();
+    let counts = ctx.store.site_counts().await?;
+    let sites = vec![
+        ("affected", counts.affected),
+        ("switched", counts.switched),
+        ("consent_missing", counts.consent_missing),
+        ("not_exchange_online", counts.not_exchange_online),
+        ("unreadable", counts.unreadable),
+    ];
+    let today = ctx.snapshot.config.calendar.day(now);
+    let days =
+        |c: &crate::config::CampaignConfig| (c.campaign.id.to_string(), (c.campaign.deadline - today).num_days());
+    let oldest = ctx.store.next_due().await?.map_or(TimeDelta::zero(), |at| (now - at).max(TimeDelta::zero()));
+    #[allow(clippy::cast_precision_loss, reason = "seconds fit an f64")]
+    let oldest_due_seconds = oldest.num_milliseconds() as f64 / 1000.0;
+    Ok(Levels {
+        sites,
+        outbox: ctx.store.outbox_counts().await?,
+        days_left: ctx.snapshot.config.campaigns.iter().map(days).collect(),
+        oldest_due_seconds,
+    })
+}

@@ -1,0 +1,151 @@
+//! The fleet at a glance: days left, the course of the affected sites, verdicts, what waits for a person, what runs next.
+//!
+//! The numbers of the whole fleet are read at most every few seconds, however many readers there are.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::State;
+use axum::response::Response;
+use chrono::{NaiveDate, NaiveTime};
+use minijinja::context;
+use tokio::sync::Mutex;
+
+use super::visit::Visit;
+use super::{Fail, Inner, Shared, chart, render};
+use crate::daemon::{Context, schedule};
+use crate::domain::Timestamp;
+use crate::store::{Concerns, Hold, Run, RunKind, SiteCounts, StoreError};
+
+/// What the overview reads of the store.
+pub(super) struct Seen {
+    counts: SiteCounts,
+    yesterday: SiteCounts,
+    customers: u64,
+    moves: Vec<(Timestamp, i64)>,
+    concerns: Concerns,
+    outbox: Vec<(&'static str, u64)>,
+    holds: Vec<Hold>,
+    last: Vec<(RunKind, Option<Run>)>,
+}
+
+/// The last reading, shared by everybody who asks soon after.
+#[derive(Default)]
+pub(super) struct Glance(Mutex<Option<(Instant, Arc<Seen>)>>);
+
+/// How old the numbers may be.
+const FRESH: Duration = Duration::from_secs(5);
+
+async fn read(ctx: Context) -> Result<Seen, StoreError> {
+    let store = &ctx.store;
+    let config = &ctx.snapshot.config;
+    let midnight = config.calendar.instant(config.calendar.day(ctx.now()), NaiveTime::MIN);
+    let mut last = Vec::new();
+    for kind in schedule::KINDS {
+        last.push((kind, store.last_run(kind, false).await?));
+    }
+    Ok(Seen {
+        counts: store.site_counts().await?,
+        yesterday: store.site_counts_at(midnight).await?,
+        customers: store.customer_count().await?,
+        moves: store.affected_moves().await?,
+        concerns: store.concerns(config.alerts.unreadable_after).await?,
+        outbox: store.outbox_counts().await?,
+        holds: store.holds().await?,
+        last,
+    })
+}
+
+impl Inner {
+    async fn glance(&self) -> Result<Arc<Seen>, Fail> {
+        let mut kept = self.glance.0.lock().await;
+        if let Some((at, seen)) = &*kept
+            && at.elapsed() < FRESH
+        {
+            return Ok(Arc::clone(seen));
+        }
+        let seen = Arc::new(self.ask(read).await?);
+        *kept = Some((Instant::now(), Arc::clone(&seen)));
+        Ok(seen)
+    }
+
+    /// What changed by a person's hand is seen at once.
+    pub(super) async fn look_again(&self) {
+        *self.glance.0.lock().await = None;
+    }
+}
+
+pub(super) async fn page(State(shared): State<Shared>, visit: Visit) -> Result<Response, Fail> {
+    let seen = shared.glance().await?;
+    let ctx = shared.context();
+    let config = &ctx.snapshot.config;
+    let today = config.calendar.day(ctx.now());
+    let of = |state: &str| seen.outbox.iter().find(|(s, _)| *s == state).map_or(0, |(_, n)| *n);
+    let course = course(&ctx, &seen.moves, today);
+    let campaigns: Vec<_> = config
+        .campaigns
+        .iter()
+        .map(|c| &c.campaign)
+        .map(|c| {
+            context! {
+                id => c.id.0.clone(),
+                days_left => (c.deadline - today).num_days(),
+                deadline => render::day(c.deadline, visit.language),
+                postponed => c.postponed_to.map(|d| render::day(d, visit.language)),
+                last_day => c.last_day.map(|d| render::day(d, visit.language)),
+                chart => chart::burn_down(&course, today, c.deadline, visit.language),
+                business_days => today.iter_days().take(3660).take_while(|d| *d < c.deadline)
+                    .filter(|d| config.calendar.is_business_day(*d)).count(),
+            }
+        })
+        .collect();
+    let yesterday = render::verdicts(&seen.yesterday);
+    let total = seen.counts.total();
+    let known_yesterday = seen.yesterday.total() > 0;
+    let verdicts: Vec<_> = render::verdicts(&seen.counts).into_iter().zip(yesterday).map(|((word, n), (_, before))| {
+        let change = i64::try_from(n).unwrap_or(0) - i64::try_from(before).unwrap_or(0);
+        context! { word, n, change => known_yesterday.then_some(change), share => (n * 100).checked_div(total).unwrap_or(0) }
+    }).collect();
+    let runs: Vec<_> = seen
+        .last
+        .iter()
+        .map(|(kind, run)| {
+            context! {
+                kind => kind.as_str(),
+                next => render::at_or_none(config, schedule::next(&ctx, *kind)),
+                cron => schedule::cron(&config.schedule, *kind).as_str(),
+                last => run.as_ref().map(|r| render::at(config, r.started_at)),
+                outcome => run.as_ref().map(|r| r.outcome.map_or("running", |o| o.as_str())),
+            }
+        })
+        .collect();
+    let content = context! {
+        campaigns, verdicts, runs, total,
+        customers => seen.customers,
+        held => of("held"), unknown => of("unknown"), failed => of("failed"), queued => of("queued") + of("sending"), sent => of("sent"),
+        untold => seen.concerns.untold,
+        unreadable => seen.concerns.unreadable,
+        unreadable_after => config.alerts.unreadable_after,
+        quarantined => ctx.snapshot.fleet.quarantined.len(),
+    };
+    shared.page_with(&visit, "overview.html", &seen.holds, content)
+}
+
+/// Affected sites at the end of each day, from the first look until today.
+fn course(ctx: &Context, moves: &[(Timestamp, i64)], today: NaiveDate) -> Vec<(NaiveDate, i64)> {
+    let calendar = &ctx.snapshot.config.calendar;
+    let Some(first) = moves.first().map(|(at, _)| calendar.day(*at)) else { return Vec::new() };
+    let mut moves = moves.iter().peekable();
+    let mut affected = 0;
+    first
+        .iter_days()
+        .take_while(|day| *day <= today)
+        .take(3660)
+        .map(|day| {
+            while let Some((_, moved)) = moves.next_if(|(at, _)| calendar.day(*at) <= day) {
+                affected += moved;
+            }
+            (day, affected.max(0))
+        })
+        .collect()
+}
