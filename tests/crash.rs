@@ -1,5 +1,7 @@
 //! Killing the real process in the middle of its work: nothing is lost, and what is repeated is the same to the byte.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests panic like tests do")]
+
 mod common;
 
 use std::collections::BTreeMap;

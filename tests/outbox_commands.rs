@@ -1,5 +1,7 @@
 //! What a person does with the outbox by command, with the real program: who and when stand in the history.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests panic like tests do")]
+
 mod common;
 
 use common::{Lab, Settings, affected, kigen_command, today};

@@ -2,6 +2,8 @@
 //! everything starts again on the same file. No notice is lost, none is called sent that no server took, and a repeat is
 //! the same to the byte and comes only where the server had the whole message.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests panic like tests do")]
+
 mod common;
 #[path = "common/faulty_store.rs"]
 mod faulty_store;
