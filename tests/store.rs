@@ -5,6 +5,8 @@
 
 #[path = "store/desk.rs"]
 mod desk;
+#[path = "store/fence.rs"]
+mod fence;
 #[path = "store/fixtures.rs"]
 mod fixtures;
 #[path = "store/looks.rs"]

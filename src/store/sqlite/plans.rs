@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sqlx::{AssertSqlSafe, Row};
 
-use super::{Sqlite, attempts, cases, desk, events, looks, outbox, reading, runs};
+use super::{Sqlite, attempts, cases, desk, events, fence, looks, outbox, reading, runs};
 
 /// A statement, and the walks it may do with the reason.
 type Case = (&'static str, &'static str, &'static [&'static str]);
@@ -92,6 +92,9 @@ const STATEMENTS: &[Case] = &[
     ("runs, newest first, up to a limit", runs::LIST, &["SCAN runs"]),
     ("a memo", runs::MEMO, SEARCHES),
     ("a memo is written", runs::SET_MEMO, SEARCHES),
+    ("whose state it is", fence::MARK, SEARCHES),
+    ("it is ours from now on", fence::ADOPT, SEARCHES),
+    ("copies until now are old", fence::ADVANCE, SEARCHES),
     ("all sites are listed", reading::SITES, &["SCAN c"]),
     ("all sites are counted", reading::SITE_COUNTS, &["SCAN c"]),
     ("all customers are counted", reading::CUSTOMER_COUNT, &["SCAN customers"]),
@@ -130,7 +133,7 @@ async fn plan(store: &Sqlite, sql: &str) -> Vec<String> {
 async fn the_statements_are_all_in_the_table() {
     // Reads the sources beside this file: a new constant must be added above.
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/sqlite");
-    let names = ["attempts", "cases", "desk", "events", "looks", "outbox", "reading", "runs"];
+    let names = ["attempts", "cases", "desk", "events", "fence", "looks", "outbox", "reading", "runs"];
     let declared: usize = names
         .iter()
         .map(|name| std::fs::read_to_string(sources.join(format!("{name}.rs"))).unwrap())
