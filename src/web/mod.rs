@@ -11,24 +11,22 @@ use axum::routing::get;
 use chrono::TimeDelta;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::daemon::Context;
 use crate::daemon::reload::Live;
-use crate::domain::Timestamp;
+use crate::daemon::systemd::HEARTBEAT_MAX;
 use crate::metrics::Levels;
 
 /// What the handlers see.
 #[derive(Clone)]
 struct Shared {
     live: Arc<Live>,
-    heartbeat: watch::Receiver<Timestamp>,
+    heartbeat: watch::Receiver<Instant>,
 }
-
-/// The schedules count as running while they were looked at this lately.
-const HEARTBEAT_MAX: TimeDelta = TimeDelta::minutes(2);
 
 /// Serves until told to stop. `heartbeat`: when the schedules were looked at last.
 ///
@@ -37,7 +35,7 @@ const HEARTBEAT_MAX: TimeDelta = TimeDelta::minutes(2);
 pub async fn serve(
     listener: TcpListener,
     live: Arc<Live>,
-    heartbeat: watch::Receiver<Timestamp>,
+    heartbeat: watch::Receiver<Instant>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let app = Router::new()
@@ -58,7 +56,7 @@ async fn ready(State(shared): State<Shared>) -> Response {
     if !matches!(answered, Ok(Ok(()))) {
         return (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n").into_response();
     }
-    if (ctx.now() - *shared.heartbeat.borrow()).abs() > HEARTBEAT_MAX {
+    if shared.heartbeat.borrow().elapsed() > HEARTBEAT_MAX {
         return (StatusCode::SERVICE_UNAVAILABLE, "the schedules do not run\n").into_response();
     }
     "ready\n".into_response()
