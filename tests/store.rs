@@ -19,6 +19,8 @@ mod runs;
 mod scale;
 #[path = "store/sqlite_file.rs"]
 mod sqlite_file;
+#[path = "store/upgrade.rs"]
+mod upgrade;
 
 use std::sync::Arc;
 

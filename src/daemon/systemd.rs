@@ -48,11 +48,7 @@ pub async fn status_line<F: Future<Output = String> + Send>(line: impl Fn() -> F
 pub const HEARTBEAT_MAX: Duration = Duration::from_secs(120);
 
 /// Pings the watchdog at half its time, but only while the scheduler's heartbeat moves and the store answers.
-pub async fn watchdog(
-    heartbeat: watch::Receiver<Instant>,
-    store: Arc<dyn Store>,
-    stop: CancellationToken,
-) {
+pub async fn watchdog(heartbeat: watch::Receiver<Instant>, store: Arc<dyn Store>, stop: CancellationToken) {
     let Some(limit) = sd_notify::watchdog_enabled() else { return };
     let period = (limit / 2).max(Duration::from_millis(100));
     loop {
