@@ -1,6 +1,8 @@
 //! What an operator who leaves the service alone relies on: files saved in every way, clocks that are set, backups taken
 //! while it runs, units and rules that are right.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests panic like tests do")]
+
 mod common;
 
 use std::os::unix::net::UnixDatagram;

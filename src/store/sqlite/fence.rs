@@ -111,7 +111,7 @@ enum Found {
     Nothing,
     Damaged,
     /// What it says, and which file it is now.
-    Identity(Identity, Stamp),
+    Identity(Box<Identity>, Stamp),
 }
 
 /// What is here now.
@@ -248,7 +248,7 @@ fn read(database: &Path) -> Result<Found> {
     let read = Read::by_ref(&mut file).take(4096).read_to_end(&mut text).and_then(|_| file.metadata());
     let metadata = read.map_err(file_error("read", path))?;
     let identity = String::from_utf8(text).ok().and_then(|text| Identity::parse(&text));
-    Ok(identity.map_or(Found::Damaged, |identity| Found::Identity(identity, Stamp::of(&metadata))))
+    Ok(identity.map_or(Found::Damaged, |identity| Found::Identity(Box::new(identity), Stamp::of(&metadata))))
 }
 
 /// A new file in the place of the old one: its birth is then that of this writing.
@@ -341,7 +341,7 @@ mod tests {
         let found = |change: fn(&mut Identity)| {
             let mut identity = identity();
             change(&mut identity);
-            Found::Identity(identity, stamp(2, 20))
+            Found::Identity(Box::new(identity), stamp(2, 20))
         };
         let usual = || found(|_| ());
         #[rustfmt::skip]
