@@ -1,8 +1,7 @@
 //! The composition root: makes the parts and fits them together. The only room that knows all others.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -15,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::alert::submission;
 use crate::clock::{Clock, SystemClock};
 use crate::daemon::deliver::{self, Until};
-use crate::daemon::progress::{Progress, Silent};
+use crate::daemon::progress::Silent;
 use crate::daemon::reload::{self, Live, LoadError};
 use crate::daemon::schedule::{self, Scheduler};
 use crate::daemon::{Context, Snapshot, alert, control, operators, running, systemd};
@@ -58,30 +57,6 @@ pub async fn open_with(snapshot: Snapshot, clock: Arc<dyn Clock>) -> anyhow::Res
     Ok(Context { snapshot: Arc::new(snapshot), store, connector, clock, metrics, owner: owner() })
 }
 
-/// Tells the progress of a scheduled run as the service's status line.
-#[derive(Default)]
-struct StatusLine {
-    total: AtomicU64,
-}
-
-impl Progress for StatusLine {
-    fn total(&self, steps: u64) {
-        self.total.store(steps, Ordering::Relaxed);
-    }
-
-    fn step(&self, counts: &crate::store::RunCounts, sites: &crate::store::SiteCounts) {
-        // A run of 100,000 must not be 100,000 datagrams.
-        if counts.customers > 0 && counts.customers.is_multiple_of(100) {
-            let total = self.total.load(Ordering::Relaxed);
-            let text = format!(
-                "scanning: {} of {total} customers, {} affected and {} unreadable sites so far",
-                counts.customers, sites.affected, sites.unreadable
-            );
-            systemd::tell(&[NotifyState::Status(&text)]);
-        }
-    }
-}
-
 /// The daemon: runs until `stop` is cancelled, then ends within ten seconds. `reload` is notified on SIGHUP.
 ///
 /// # Errors
@@ -91,6 +66,15 @@ pub async fn run(ctx: Context, stop: CancellationToken, hangup: Arc<Notify>) -> 
     if let Lead::HeldBy(holder) = ctx.store.take_lead("kigen run", ctx.now()).await? {
         bail!(
             "another kigen daemon works on this state ({holder}); stop it first, or give this one a state of its own"
+        );
+    }
+    for hold in ctx.store.holds().await? {
+        tracing::error!(
+            hold = hold.kind.as_str(),
+            "no customer mail leaves, it is held since {} by {}: {}",
+            hold.set_at,
+            hold.set_by,
+            hold.reason
         );
     }
     let now = ctx.now();
@@ -116,13 +100,8 @@ pub async fn run(ctx: Context, stop: CancellationToken, hangup: Arc<Notify>) -> 
     let wake_mail = Arc::new(Notify::new());
     let changed = Arc::new(Notify::new());
 
-    let scheduler = Scheduler::new(
-        Arc::clone(&live),
-        Arc::clone(&wake_mail),
-        stop.clone(),
-        tracker.clone(),
-        Arc::new(StatusLine::default()),
-    );
+    let scheduler =
+        Scheduler::new(Arc::clone(&live), Arc::clone(&wake_mail), stop.clone(), tracker.clone(), Arc::new(Silent));
     let heartbeat = scheduler.heartbeat.subscribe();
     let (ended_tx, mut ended) = tokio::sync::mpsc::channel::<anyhow::Result<()>>(8);
     let part = |name: &'static str, future: futures_util::future::BoxFuture<'static, anyhow::Result<()>>| {
@@ -151,15 +130,22 @@ pub async fn run(ctx: Context, stop: CancellationToken, hangup: Arc<Notify>) -> 
     part("control socket", Box::pin(control::serve(control_path, reloader.clone(), stop.clone())));
     tracker.spawn(operators::run(Arc::clone(&live), Arc::clone(&wake_mail), stop.clone()));
     tracker.spawn(watch_files(Arc::clone(&live), hangup, reloader, stop.clone()));
-    tracker.spawn(systemd::watchdog(heartbeat, Arc::clone(&ctx.store), Arc::clone(&ctx.clock), stop.clone()));
-    tracker.close();
-
+    tracker.spawn(systemd::watchdog(heartbeat, Arc::clone(&ctx.store), stop.clone()));
     if let Some(warning) = submission::warning(&ctx.snapshot.config.mail, Language::En) {
         tracing::warn!("{warning}");
     }
     let status = status(&live.context()).await;
     tracing::info!("kigen {} runs: {status}", env!("CARGO_PKG_VERSION"));
     systemd::tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    tracker.spawn({
+        let live = Arc::clone(&live);
+        let line = move || {
+            let ctx = live.context();
+            async move { self::status(&ctx).await }
+        };
+        systemd::status_line(line, stop.clone())
+    });
+    tracker.close();
 
     let failed = tokio::select! {
         () = stop.cancelled() => None,
@@ -185,8 +171,20 @@ async fn status(ctx: &Context) -> String {
         schedule::next(ctx, kind)
             .map_or_else(|| "never".to_owned(), |at| at.with_timezone(&zone).format("%m-%d %H:%M").to_string())
     };
+    let running = match ctx.store.last_run(RunKind::Scan, false).await {
+        Ok(Some(run)) if run.finished_at.is_none() && run.lease_until > ctx.now() => format!(
+            "scanning since {}, {} customers so far; ",
+            run.started_at.with_timezone(&zone).format("%H:%M"),
+            run.counts.customers
+        ),
+        _ => String::new(),
+    };
+    let held = match ctx.store.holds().await {
+        Ok(holds) if !holds.is_empty() => "MAIL IS HELD; ",
+        _ => "",
+    };
     format!(
-        "{}, {} customers, {} sites affected, {} unreadable; next scan {}, next notices {}",
+        "{running}{held}{}, {} customers, {} sites affected, {} unreadable; next scan {}, next notices {}",
         ctx.snapshot.config.mode.as_str(),
         ctx.snapshot.fleet.members.len(),
         counts.affected,
@@ -198,6 +196,10 @@ async fn status(ctx: &Context) -> String {
 
 /// Reads the files again; logs and tells how it went.
 fn reload_now(live: &Live, changed: &Notify) -> Result<String, String> {
+    // One at a time, from its word to systemd to its end: a saved file and a command may ask at once.
+    static RELOADING: Mutex<()> = Mutex::new(());
+    let _alone = RELOADING.lock().unwrap_or_else(PoisonError::into_inner);
+    // In one datagram: systemd takes the instant for that of the reload it stands beside.
     systemd::tell(&[NotifyState::Reloading, NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading)]);
     let read = live.reload();
     // Without the file's text, which may hold addresses.

@@ -5,6 +5,8 @@
 
 #[path = "store/desk.rs"]
 mod desk;
+#[path = "store/fence.rs"]
+mod fence;
 #[path = "store/fixtures.rs"]
 mod fixtures;
 #[path = "store/looks.rs"]
@@ -17,6 +19,8 @@ mod runs;
 mod scale;
 #[path = "store/sqlite_file.rs"]
 mod sqlite_file;
+#[path = "store/upgrade.rs"]
+mod upgrade;
 
 use std::sync::Arc;
 

@@ -32,26 +32,25 @@ pub(super) struct BackupArgs {
 
 /// Needs no secrets and not even a good configuration: the daemon says what it thinks of the files.
 pub(super) async fn reload(global: &Global) -> anyhow::Result<ExitCode> {
-    let state = match config::load(&global.config) {
-        Ok(config) => Some(config.state),
-        Err(_) => state_of_a_broken_file(&global.config),
-    };
-    let path = control::find(state.as_ref());
-    let text = control::ask_reload(&path).await?;
+    let state = state_of(&global.config);
+    let text = control::ask_reload(&control::find(state.as_ref())).await?;
     output::write(format!("{text}\n").as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where the state is by a file that has errors: the daemon that runs on it shall say what they are.
-fn state_of_a_broken_file(path: &Path) -> Option<StateUrl> {
-    let text = std::fs::read_to_string(path).ok()?;
-    let value = |line: &str| {
-        let (key, value) = line.split_once('=')?;
-        let file = value.trim().strip_prefix("\"sqlite:")?.split('"').next()?.to_owned();
-        (key.trim() == "state").then_some(file)
-    };
-    let file = text.lines().find_map(value).unwrap_or_else(|| "kigen.db".to_owned());
-    Some(StateUrl::Sqlite(path.parent()?.join(file)))
+/// The state that a configuration names, as far as it can be read at all: what is wrong with the rest the daemon says.
+fn state_of(path: &Path) -> Option<StateUrl> {
+    if let Ok(config) = config::load(path) {
+        return Some(config.state);
+    }
+    let text = std::fs::read_to_string(path).ok();
+    // A line that TOML cannot read may stand anywhere; this one is looked for by itself.
+    let named = text.as_deref().and_then(|text| {
+        let line = text.lines().find_map(|line| line.trim().strip_prefix("state")?.trim_start().strip_prefix('='))?;
+        line.trim().strip_prefix("\"sqlite:")?.split('"').next().map(ToOwned::to_owned)
+    });
+    let file = named.unwrap_or_else(|| "kigen.db".to_owned());
+    Some(StateUrl::Sqlite(path.parent().unwrap_or(Path::new("/")).join(file)))
 }
 
 pub(super) async fn pause(global: &Global, args: &PauseArgs) -> anyhow::Result<ExitCode> {

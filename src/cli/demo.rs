@@ -70,7 +70,7 @@ async fn serve(replay: &Replay, stop: &CancellationToken) -> anyhow::Result<()> 
         }
     };
     eprintln!("The dashboard: http://{}/  (Ctrl-C ends it)", listener.local_addr()?);
-    let (_beat, heartbeat) = watch::channel(ctx.now());
+    let (_beat, heartbeat) = watch::channel(tokio::time::Instant::now());
     let parts = Parts { live: Live::new(ctx), heartbeat, wake_mail: Arc::new(Notify::new()), stop: stop.clone() };
     web::serve(listener, parts).await.context("the dashboard ended")
 }

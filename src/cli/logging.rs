@@ -1,4 +1,10 @@
-//! Log lines: to stderr as text or JSON, or to the journal with fields.
+//! Log lines: to stderr as text or JSON, or to the journal with fields (`KIGEN_…`).
+//!
+//! Invariant: no address, secret or page content at any level. What a library logs below `warn`, and what a panic says of
+//! the data it met, is therefore not heard.
+
+use std::os::unix::fs::MetadataExt;
+use std::panic::PanicHookInfo;
 
 use clap::ValueEnum;
 use tracing_subscriber::filter::EnvFilter;
@@ -28,10 +34,13 @@ pub fn init(global: &Global, usual: &'static str) {
         (false, _) => "trace",
     };
     let filter = EnvFilter::new(format!("warn,kigen={level}"));
-    let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
-    let format = global.log_format.unwrap_or(if under_systemd { LogFormat::Journald } else { LogFormat::Text });
+    let format = global.log_format.unwrap_or(if stderr_is_journal() { LogFormat::Journald } else { LogFormat::Text });
     let registry = tracing_subscriber::registry().with(filter);
     let stderr = || tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    std::panic::set_hook(Box::new(|panic| {
+        // One entry, not a dozen lines that come apart in the journal; a task that panics is not the end of the daemon.
+        tracing::error!("{}", describe(panic));
+    }));
     match format {
         LogFormat::Json => registry.with(stderr().json().flatten_event(true)).init(),
         LogFormat::Text => {
@@ -39,13 +48,45 @@ pub fn init(global: &Global, usual: &'static str) {
         }
         LogFormat::Journald => match tracing_journald::layer() {
             Ok(journal) => {
-                let journal =
-                    journal.with_field_prefix(Some("KIGEN".to_owned())).with_syslog_identifier("kigen".to_owned());
+                let journal = journal
+                    .with_field_prefix(Some("KIGEN".to_owned()))
+                    .with_syslog_identifier("kigen".to_owned())
+                    .with_priority_mappings(priorities());
                 registry.with(journal).init();
             }
             Err(_) => registry.with(stderr().with_ansi(false).without_time()).init(),
         },
     }
+}
+
+/// systemd sets `JOURNAL_STREAM` to the device and inode of the journal's socket, and a child inherits it: it counts only
+/// while stderr still is that socket (systemd.exec(5)).
+fn stderr_is_journal() -> bool {
+    let named = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let stderr = std::fs::metadata("/proc/self/fd/2").ok();
+    stderr.is_some_and(|m| named == format!("{}:{}", m.dev(), m.ino()))
+}
+
+/// The journal's levels: info is info there too.
+fn priorities() -> tracing_journald::PriorityMappings {
+    use tracing_journald::{Priority, PriorityMappings};
+    PriorityMappings {
+        info: Priority::Informational,
+        debug: Priority::Debug,
+        trace: Priority::Debug,
+        ..PriorityMappings::new()
+    }
+}
+
+/// Where a thread panicked, and why as far as the program's own words go: what follows a colon or a quote may be data.
+fn describe(panic: &PanicHookInfo<'_>) -> String {
+    let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<&'static str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no reason given");
+    let own = text.split([':', ';', '"', '\'', '`', '(']).next().unwrap_or_default();
+    let own: String = own.chars().filter(|c| !c.is_control()).take(100).collect();
+    format!("a bug in kigen: panicked at {place}: {}", own.trim())
 }
 
 /// Local time with its offset, to the second.

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::{Global, stop_on_signal};
 use crate::app;
+use crate::daemon::systemd;
 
 pub(super) async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     let stop = stop_on_signal()?;
@@ -20,6 +21,7 @@ pub(super) async fn run(global: &Global) -> anyhow::Result<ExitCode> {
             notify.notify_one();
         }
     });
+    systemd::opening();
     let ctx = app::open(&global.config).await?;
     app::run(ctx, stop, hangup).await?;
     Ok(ExitCode::SUCCESS)

@@ -28,24 +28,23 @@ const MAX: u64 = 256 * 1024;
 pub fn listen_path(state: &StateUrl) -> PathBuf {
     match std::env::var_os("RUNTIME_DIRECTORY") {
         Some(dir) => PathBuf::from(dir).join("control.sock"),
-        None => beside(state),
+        None => directory(state).join("control.sock"),
     }
 }
 
-/// Where a command finds the daemon: the service's socket if it is there, else beside the state.
+/// Where a command may find the daemon: in the service's directory, beside the state. `ExecReload=` has the first, but no
+/// secrets, so that for it the configuration may not even be readable.
 #[must_use]
-pub fn find(state: Option<&StateUrl>) -> PathBuf {
-    let service = Path::new(RUNTIME).join("control.sock");
-    match state.map(beside) {
-        Some(path) if path.exists() => path,
-        _ => service,
-    }
+pub fn find(state: Option<&StateUrl>) -> Vec<PathBuf> {
+    let given = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
+    let service = [given, state.map(directory), Some(PathBuf::from(RUNTIME))];
+    service.into_iter().flatten().map(|dir| dir.join("control.sock")).collect()
 }
 
-fn beside(state: &StateUrl) -> PathBuf {
+fn directory(state: &StateUrl) -> PathBuf {
     match state {
-        StateUrl::Sqlite(path) => path.with_file_name("control.sock"),
-        StateUrl::Postgres(_) => Path::new(RUNTIME).join("control.sock"),
+        StateUrl::Sqlite(path) => path.parent().unwrap_or(Path::new("/")).to_owned(),
+        StateUrl::Postgres(_) => PathBuf::from(RUNTIME),
     }
 }
 
@@ -109,15 +108,25 @@ async fn answer(
     Ok(())
 }
 
+/// The first socket that somebody listens on: a daemon that was killed leaves one behind.
+async fn connect(paths: &[PathBuf]) -> anyhow::Result<UnixStream> {
+    let mut refused = Vec::new();
+    for path in paths {
+        match UnixStream::connect(path).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => refused.push(format!("{}: {error}", path.display())),
+        }
+    }
+    bail!("no daemon answers (is kigen.service running?): {}", refused.join("; "))
+}
+
 /// Asks the running daemon to read its files again, and waits.
 ///
 /// # Errors
 /// When no daemon answers, or it refused: then with its errors.
-pub async fn ask_reload(path: &Path) -> anyhow::Result<String> {
+pub async fn ask_reload(paths: &[PathBuf]) -> anyhow::Result<String> {
     let ask = async {
-        let mut stream = UnixStream::connect(path)
-            .await
-            .with_context(|| format!("no daemon answers on {} (is kigen.service running?)", path.display()))?;
+        let mut stream = connect(paths).await?;
         stream.write_all(b"reload\n").await?;
         let mut reply = String::new();
         stream.take(MAX).read_to_string(&mut reply).await?;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use chrono::TimeDelta;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 use tokio_cron_scheduler::{Job, JobScheduler};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -34,6 +35,9 @@ pub fn is_on(config: &Config, kind: RunKind) -> bool {
 
 /// How often the schedules are looked at without a tick.
 const RECONCILE: Duration = Duration::from_secs(30);
+
+/// How often it is asked whether the clock was set.
+const CLOCK_LOOK: Duration = Duration::from_secs(2);
 
 /// How long a run that failed is left alone.
 const FAILED_WAIT: TimeDelta = TimeDelta::minutes(5);
@@ -108,7 +112,8 @@ pub struct Scheduler {
     tracker: TaskTracker,
     progress: Arc<dyn Progress>,
     /// Beats once a look at the schedules: the watchdog's proof of life.
-    pub heartbeat: Arc<tokio::sync::watch::Sender<Timestamp>>,
+    /// By the clock that nobody sets: setting the other one must not look like death.
+    pub heartbeat: Arc<tokio::sync::watch::Sender<Instant>>,
 }
 
 impl Scheduler {
@@ -121,7 +126,7 @@ impl Scheduler {
         tracker: TaskTracker,
         progress: Arc<dyn Progress>,
     ) -> Self {
-        let now = live.context().now();
+        let now = Instant::now();
         Self { live, wake_mail, stop, tracker, progress, heartbeat: Arc::new(tokio::sync::watch::Sender::new(now)) }
     }
 
@@ -136,14 +141,34 @@ impl Scheduler {
         let mut failed = BTreeMap::new();
         let busy = Arc::new(tokio::sync::Mutex::new(std::collections::BTreeSet::new()));
         due_now(&self.live.context()).await.context("cannot look at the schedules")?;
+        let mut steps = ClockSteps::new(self.live.context().now());
         loop {
             self.reconcile(&mut failed, &busy).await;
-            self.heartbeat.send_replace(self.live.context().now());
-            tokio::select! {
-                () = self.stop.cancelled() => break,
-                _ = ticks.recv() => {}
-                () = changed.notified() => ticker.register(&self.live.context()).await,
-                () = tokio::time::sleep(RECONCILE) => {}
+            self.heartbeat.send_replace(Instant::now());
+            let until = Instant::now() + RECONCILE;
+            let mut idle = true;
+            while idle && Instant::now() < until {
+                tokio::select! {
+                    () = self.stop.cancelled() => idle = false,
+                    _ = ticks.recv() => idle = false,
+                    () = changed.notified() => {
+                        ticker.register(&self.live.context()).await;
+                        idle = false;
+                    }
+                    () = tokio::time::sleep(CLOCK_LOOK) => {}
+                }
+                if let Some(step) = steps.look(self.live.context().now()) {
+                    tracing::warn!(
+                        "the clock moved by {} s besides the time that passed (it was set, or the machine slept); the \
+                         schedules follow it",
+                        step.num_seconds()
+                    );
+                    ticker.renew(&self.live.context()).await;
+                    idle = false;
+                }
+            }
+            if self.stop.is_cancelled() {
+                break;
             }
         }
         ticker.stop().await;
@@ -188,6 +213,29 @@ impl Scheduler {
                 busy.lock().await.remove(&kind);
             }
         });
+    }
+}
+
+/// Sees the clock being set: it then moves otherwise than the time that passes.
+struct ClockSteps {
+    wall: Timestamp,
+    passed: Instant,
+}
+
+impl ClockSteps {
+    /// Less is a clock being kept right.
+    const LEAST: TimeDelta = TimeDelta::seconds(5);
+
+    fn new(now: Timestamp) -> Self {
+        Self { wall: now, passed: Instant::now() }
+    }
+
+    /// How far it was set since the last look, if it was.
+    fn look(&mut self, now: Timestamp) -> Option<TimeDelta> {
+        let passed = TimeDelta::from_std(self.passed.elapsed()).unwrap_or(TimeDelta::MAX);
+        let step = now.signed_duration_since(self.wall).checked_sub(&passed)?;
+        *self = Self::new(now);
+        (step.abs() >= Self::LEAST).then_some(step)
     }
 }
 
@@ -350,6 +398,14 @@ impl Ticker {
                 Err(_) => tracing::error!(kind = kind.as_str(), "no ticks, looked at every 30 s: the ticker hangs"),
             }
         }
+    }
+
+    /// All jobs anew: they count from the clock as it is now.
+    async fn renew(&mut self, ctx: &Context) {
+        for (known, _) in self.jobs.values_mut() {
+            known.clear();
+        }
+        self.register(ctx).await;
     }
 
     async fn stop(mut self) {

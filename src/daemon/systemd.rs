@@ -3,13 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
-use crate::domain::Timestamp;
 use crate::store::Store;
 
 /// Tells systemd; outside it, or when the socket is gone, nothing happens.
@@ -19,21 +17,43 @@ pub fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
+/// A state of last year is brought up to date at the start, and a large one takes its time.
+const OPENING_MAX_USEC: u32 = 10 * 60 * 1_000_000;
+
+/// Tells that the state is being opened, so that a long migration is no failed start.
+pub fn opening() {
+    tell(&[NotifyState::Status("opening the state"), NotifyState::ExtendTimeoutUsec(OPENING_MAX_USEC)]);
+}
+
+/// How often the status line is made anew.
+const STATUS_PERIOD: Duration = Duration::from_secs(15);
+
+/// Keeps `STATUS=` true: `line` is asked anew every so often, and told when it changed.
+pub async fn status_line<F: Future<Output = String> + Send>(line: impl Fn() -> F + Send, stop: CancellationToken) {
+    let mut told = String::new();
+    loop {
+        let text = line().await;
+        if text != told {
+            tell(&[NotifyState::Status(&text)]);
+            told = text;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(STATUS_PERIOD) => {}
+        }
+    }
+}
+
 /// A look at the schedules is never older than this while the scheduler lives.
-const HEARTBEAT_MAX: TimeDelta = TimeDelta::minutes(2);
+pub const HEARTBEAT_MAX: Duration = Duration::from_secs(120);
 
 /// Pings the watchdog at half its time, but only while the scheduler's heartbeat moves and the store answers.
-pub async fn watchdog(
-    heartbeat: watch::Receiver<Timestamp>,
-    store: Arc<dyn Store>,
-    clock: Arc<dyn Clock>,
-    stop: CancellationToken,
-) {
+pub async fn watchdog(heartbeat: watch::Receiver<Instant>, store: Arc<dyn Store>, stop: CancellationToken) {
     let Some(limit) = sd_notify::watchdog_enabled() else { return };
     let period = (limit / 2).max(Duration::from_millis(100));
     loop {
         // Not `tokio::select!` around the store: a database future is never dropped half-way.
-        let alive = (clock.now() - *heartbeat.borrow()).abs() < HEARTBEAT_MAX;
+        let alive = heartbeat.borrow().elapsed() < HEARTBEAT_MAX;
         match store.ping().await {
             Ok(()) if alive => tell(&[NotifyState::Watchdog]),
             Ok(()) => {

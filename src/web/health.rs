@@ -9,10 +9,8 @@ use chrono::TimeDelta;
 
 use super::Shared;
 use crate::daemon::Context;
+use crate::daemon::systemd::HEARTBEAT_MAX;
 use crate::metrics::Levels;
-
-/// The schedules count as running while they were looked at this lately.
-const HEARTBEAT_MAX: TimeDelta = TimeDelta::minutes(2);
 
 pub(super) async fn ready(State(shared): State<Shared>) -> Response {
     let ctx = shared.context();
@@ -22,7 +20,7 @@ pub(super) async fn ready(State(shared): State<Shared>) -> Response {
     if !matches!(answered, Ok(Ok(()))) {
         return (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n").into_response();
     }
-    if (ctx.now() - *shared.parts.heartbeat.borrow()).abs() > HEARTBEAT_MAX {
+    if shared.parts.heartbeat.borrow().elapsed() > HEARTBEAT_MAX {
         return (StatusCode::SERVICE_UNAVAILABLE, "the schedules do not run\n").into_response();
     }
     "ready\n".into_response()

@@ -33,6 +33,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
@@ -46,7 +47,7 @@ pub struct Parts {
     /// What runs now.
     pub live: Arc<Live>,
     /// When the schedules were looked at last.
-    pub heartbeat: watch::Receiver<Timestamp>,
+    pub heartbeat: watch::Receiver<Instant>,
     /// Wakes the deliverer after a person released something.
     pub wake_mail: Arc<Notify>,
     /// Ends it.

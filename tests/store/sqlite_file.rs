@@ -28,7 +28,7 @@ async fn remedy(path: &Path) -> String {
     }
 }
 
-async fn run(path: &Path, sql: &'static str) {
+pub async fn run(path: &Path, sql: &'static str) {
     let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
     let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
     sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
@@ -49,7 +49,7 @@ async fn only_its_owner_can_read_it() {
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.file_name());
         files += 1;
     }
-    assert_eq!(files, 5, "the state, its -wal and -shm, the lock, the backup");
+    assert_eq!(files, 6, "the state, its -wal and -shm, the lock, the identity, the backup");
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ impl Lock {
 
 /// A command run by root must not leave a lock that the daemon's user cannot open. Only root can give files away, so
 /// anybody else's failure means nothing.
-fn give_to_owner_of(database: &Path, file: &File) {
+pub(super) fn give_to_owner_of(database: &Path, file: &File) {
     if let (Ok(database), Ok(lock)) = (database.metadata(), file.metadata())
         && database.uid() != lock.uid()
     {

@@ -4,7 +4,8 @@
 //! one consistent picture; statements work on sets, so that their number does not grow with the fleet; all SQL is static.
 //!
 //! A file a concern: `looks` (what was seen), `cases`, `outbox` and `attempts` (notices and their delivery), `desk` (what a person does
-//! with them), `runs`, `reading`, `alerts`; `file` opens and copies, `rows` turns rows into domain types.
+//! with them), `runs`, `reading`, `alerts`, `contacts`, `reports`, `scanning`, `dashboard`; `fence` sees a restored state,
+//! `file` opens and copies, `rows` turns rows into domain types.
 
 mod alerts;
 mod attempts;
@@ -13,6 +14,7 @@ mod contacts;
 mod dashboard;
 mod desk;
 mod events;
+mod fence;
 mod file;
 mod lock;
 mod looks;
@@ -64,6 +66,11 @@ impl Sqlite {
     pub async fn open(path: &Path) -> Result<Self> {
         let pools = file::open(path).await?;
         Ok(Self { path: path.to_owned(), pools, lead: Mutex::new(None) })
+    }
+
+    /// Whether we have the lead.
+    fn leads(&self) -> bool {
+        self.lead.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Begins to write: waits for others to be done, then nobody else writes.
@@ -209,7 +216,11 @@ impl Store for Sqlite {
         now: Timestamp,
         lease_until: Timestamp,
     ) -> Result<Begun> {
-        runs::begin(self, kind, due_at, owner, now, lease_until).await
+        let begun = runs::begin(self, kind, due_at, owner, now, lease_until).await?;
+        if self.leads() && matches!(begun, Begun::Started(_)) {
+            fence::advance(self).await?;
+        }
+        Ok(begun)
     }
 
     async fn extend_run(&self, id: RunId, counts: RunCounts, lease_until: Timestamp) -> Result<()> {
@@ -346,13 +357,13 @@ impl Store for Sqlite {
     }
 
     async fn take_lead(&self, who: &str, now: Timestamp) -> Result<Lead> {
-        let mut lead = self.lead.lock().unwrap_or_else(PoisonError::into_inner);
-        if lead.is_some() {
+        if self.leads() {
             return Ok(Lead::Taken);
         }
         match Lock::take(&self.path, who, now)? {
             Locked::Ours(lock) => {
-                *lead = Some(lock);
+                fence::check(self, now).await?;
+                *self.lead.lock().unwrap_or_else(PoisonError::into_inner) = Some(lock);
                 Ok(Lead::Taken)
             }
             Locked::Theirs(who) => Ok(Lead::HeldBy(who)),
@@ -360,10 +371,17 @@ impl Store for Sqlite {
     }
 
     async fn backup(&self, to: &Path) -> Result<()> {
-        file::backup(&self.pools, to).await
+        file::backup(&self.pools, to).await?;
+        // What happens from here on the copy does not know.
+        fence::advance(self).await
     }
 
     async fn close(&self) {
+        if self.leads()
+            && let Err(e) = fence::advance(self).await
+        {
+            tracing::debug!(error = %e, "the state was closed without a mark");
+        }
         file::close(&self.pools).await;
         drop(self.lead.lock().unwrap_or_else(PoisonError::into_inner).take());
     }

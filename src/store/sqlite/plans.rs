@@ -5,7 +5,8 @@ use std::path::Path;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::{
-    Sqlite, alerts, attempts, cases, contacts, dashboard, desk, events, looks, outbox, reading, reports, runs, scanning,
+    Sqlite, alerts, attempts, cases, contacts, dashboard, desk, events, fence, looks, outbox, reading, reports, runs,
+    scanning,
 };
 
 /// A statement, and the walks it may do with the reason.
@@ -94,6 +95,9 @@ const STATEMENTS: &[Case] = &[
     ("runs, newest first, up to a limit", runs::LIST, &["SCAN runs"]),
     ("a memo", runs::MEMO, SEARCHES),
     ("a memo is written", runs::SET_MEMO, SEARCHES),
+    ("whose state it is", fence::MARK, SEARCHES),
+    ("it is ours from now on", fence::ADOPT, SEARCHES),
+    ("copies until now are old", fence::ADVANCE, SEARCHES),
     ("all sites are listed", reading::SITES, &["SCAN c"]),
     ("all sites are counted", reading::SITE_COUNTS, &["SCAN c"]),
     ("all customers are counted", reading::CUSTOMER_COUNT, &["SCAN customers"]),
@@ -193,6 +197,7 @@ async fn the_statements_are_all_in_the_table() {
         "dashboard",
         "desk",
         "events",
+        "fence",
         "looks",
         "outbox",
         "reading",
