@@ -86,7 +86,7 @@ fn connector_of(dir: &Path, connector: &str, scan: &str) -> Arc<dyn Connector> {
     );
     write_private(&dir.join("config.toml"), text.as_bytes());
     let config = config::load(&dir.join("config.toml")).unwrap_or_else(|e| panic!("{}", e.render(false)));
-    reload::connector(&config, Arc::new(SystemClock)).unwrap()
+    reload::connector(&config, Arc::new(SystemClock), Arc::default()).unwrap()
 }
 
 const PRIVATE: &str = "allow_private_hosts = true";

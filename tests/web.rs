@@ -50,7 +50,7 @@ impl Site {
         let bench = lab.open(SystemClock.now()).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let (beat, heartbeat) = watch::channel(bench.clock.now());
+        let (beat, heartbeat) = watch::channel(tokio::time::Instant::now());
         std::mem::forget(beat);
         let stop = CancellationToken::new();
         let parts = Parts {

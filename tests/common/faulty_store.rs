@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use chrono::NaiveDate;
 use kigen::domain::Timestamp;
+use kigen::domain::alert::Cause;
 use kigen::domain::case::Case;
 use kigen::domain::delivery::{Attempt, DeliveryId, DeliveryKey, DeliveryState, Recipient};
 use kigen::domain::site::CustomerId;
@@ -78,24 +80,22 @@ impl FaultyStore {
 
 /// One line a method of the trait: a new one is added to the list below.
 macro_rules! faulty {
-    ($(fn $name:ident(&$me:ident $(, $arg:ident: $ty:ty)*) -> $ret:ty;)*) => {
+    (impl $of:ident { $(fn $name:ident(&$me:ident $(, $arg:ident: $ty:ty)*) -> $ret:ty;)* } $($rest:tt)*) => {
         #[async_trait]
-        impl Store for FaultyStore {
+        impl $of for FaultyStore {
             $(async fn $name(&$me $(, $arg: $ty)*) -> Result<$ret> {
                 $me.point("before", stringify!($name)).await?;
                 let done = $me.inner.$name($($arg),*).await?;
                 $me.point("after", stringify!($name)).await?;
                 Ok(done)
             })*
-
-            async fn close(&self) {
-                self.inner.close().await;
-            }
+            $($rest)*
         }
     };
 }
 
 faulty! {
+    impl Store {
     fn sync_customers(&self, entries: &[Entry], at: Timestamp) -> ();
     fn customer_states(&self, ids: &[CustomerId]) -> Vec<CustomerState>;
     fn commit_looks(&self, changes: &[LookChange]) -> Vec<Committed>;
@@ -135,4 +135,47 @@ faulty! {
     fn ping(&self) -> ();
     fn take_lead(&self, who: &str, now: Timestamp) -> Lead;
     fn backup(&self, to: &Path) -> ();
+    fn cases_to_plan(&self, day: NaiveDate) -> Vec<Case>;
+    fn scan_turns(&self, after: Option<&CustomerId>, limit: u32) -> Vec<ScanTurn>;
+    fn note_scanned(&self, customers: &[&CustomerId], at: Timestamp) -> ();
+    fn begun_first(&self, kind: RunKind, due_at: Timestamp, but: RunId) -> Option<Timestamp>;
+    fn prune_observations(&self, before: Timestamp) -> u64;
+    fn dead_contacts(&self) -> Vec<DeadContact>;
+    fn delivery_of_message_id(&self, message_id: &str) -> Option<DeliveryId>;
+    fn deliveries_of_reference(&self, reference: &str) -> Vec<DeliveryId>;
+    fn record_bounce(&self, digest: &str, class: &str, findings: &[BounceFinding], at: Timestamp) -> bool;
+    fn forget_contacts(&self, contacts: &[DeadContact]) -> ();
+    fn proofs(&self, customer: Option<&CustomerId>) -> Vec<Proof>;
+    fn customer_lines(&self, filter: &CustomerFilter) -> Vec<CustomerLine>;
+    fn customer_sheet(&self, id: &CustomerId) -> Option<CustomerSheet>;
+    fn mail_lines(&self, filter: &MailFilter) -> Vec<MailLine>;
+    fn site_counts_at(&self, at: Timestamp) -> SiteCounts;
+    fn affected_moves(&self) -> Vec<(Timestamp, i64)>;
+    fn concerns(&self, unreadable_after: u32) -> Concerns;
+    fn untold(&self, limit: u32) -> Vec<UntoldLine>;
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+faulty! {
+    impl Operators {
+    fn raise(&self, alerts: &[NewAlert], at: Timestamp) -> ();
+    fn over(&self, cause: Cause, still: &[String], at: Timestamp) -> ();
+    fn untold_alerts(&self) -> Vec<AlertGroup>;
+    fn alerts_of(&self, group: &AlertGroup, limit: u32) -> Vec<AlertRow>;
+    fn tell(&self, group: &AlertGroup, mail: Option<&NewOperatorMail>, at: Timestamp) -> bool;
+    fn queue_operator_mail(&self, mail: &NewOperatorMail, at: Timestamp) -> bool;
+    fn claim_operator_mail(&self, owner: &str, now: Timestamp, lease_until: Timestamp) -> Option<SendingOperatorMail>;
+    fn record_operator_mail(&self, id: i64, owner: &str, attempt: &Attempt, state: &DeliveryState, recipients: &[Recipient], now: Timestamp) -> ();
+    fn free_operator_mails(&self, owner: &str, now: Timestamp) -> u64;
+    fn operator_mails(&self, limit: u32) -> Vec<OperatorMail>;
+    fn operator_mail_counts(&self) -> Vec<(String, u64)>;
+    fn untold_customers(&self) -> Vec<Untold>;
+    fn note_day(&self, day: &Day) -> ();
+    fn days(&self, limit: u32) -> Vec<Day>;
+    fn happened_since(&self, after: Timestamp, listed: u32) -> Vec<Happened>;
+    }
 }
