@@ -331,8 +331,9 @@ async fn the_daemon_tells_at_once_of_bad_edits_and_a_pause_and_calls_the_heartbe
     lab.kigen_ok(&["pause", "looking into it"]);
     heard("All customer mail is held");
     assert!(lab.told().is_empty());
-    let status: serde_json::Value = serde_json::from_str(&lab.kigen_ok(&["status", "--format", "json"])).unwrap();
-    assert!(status["operator_mails"]["sent"].as_u64() >= Some(3), "{status}");
+    assert!(lab.alerted().len() >= 3);
+    let status = lab.kigen_ok(&["status"]);
+    assert!(status.lines().any(|line| line.contains("to operators") && line.contains(" sent")), "{status}");
     daemon.0.kill().unwrap();
     daemon.0.wait().unwrap();
     let log = std::fs::read_to_string(lab.path("daemon.log")).unwrap();

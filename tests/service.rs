@@ -139,7 +139,7 @@ async fn a_clock_that_is_set_stops_nothing_and_repeats_nothing() {
                 .envs([("FAKETIME_NO_CACHE", "1"), ("FAKETIME_DONT_FAKE_MONOTONIC", "1"), ("NO_FAKE_STAT", "1")])
                 .env("WATCHDOG_USEC", "2000000");
         });
-        wait_until("told", || lab.mail.received().len() == 1);
+        wait_until("told", || lab.told().len() == 1);
         let scans = || lab.world.lock().counters.logons.values().map(|l| l.accepted).sum::<u64>();
         for (n, jump) in ["+1h", "+0", "+1d", "+0", "-1h", "-1d", "+0"].into_iter().enumerate() {
             std::fs::write(lab.path("offset.new"), jump).unwrap();
@@ -150,7 +150,7 @@ async fn a_clock_that_is_set_stops_nothing_and_repeats_nothing() {
             wait_until("scans go on", || scans() >= before + 2);
             wait_until("the watchdog is fed", || daemon.heard().iter().any(|m| m.contains("WATCHDOG=1")));
         }
-        assert_eq!(lab.mail.received().len(), 1, "told once");
+        assert_eq!(lab.told().len(), 1, "told once");
         daemon.signal("TERM");
     });
 }
@@ -161,7 +161,7 @@ async fn a_backup_of_the_running_state_is_whole_and_holds_where_it_is_restored()
     let lab = Lab::with(vec![affected("A1")], Settings { schedule, ..Settings::default() }).await;
     tokio::task::block_in_place(|| {
         let mut daemon = Daemon::start(&lab, |_| {});
-        wait_until("told", || lab.mail.received().len() == 1);
+        wait_until("told", || lab.told().len() == 1);
         let backup = lab.path("kigen.backup");
         lab.kigen_ok(&["backup", backup.to_str().unwrap()]);
         daemon.signal("TERM");
