@@ -1,4 +1,5 @@
 //! The commands as people and scripts drive them: the real program, its output, its exit codes.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! The daemon as systemd and an operator see it: the real process.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! What a log must never hold, at any level: addresses, secrets, what pages say. A whole life of the real program is read.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
 

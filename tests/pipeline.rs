@@ -1,4 +1,5 @@
 //! The whole way in one process: scan, decide, mail, remember, against the simulated world.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Who is looked at next in a scan: the fleet in its order, in chunks, except customers of a host that is paused.
 //!
-//! Invariant: at most [`PARKED`] customers of paused hosts wait in memory with their states; then the rest waits too.
+//! Invariant: at most `PARKED` customers of paused hosts wait in memory with their states; then the rest waits too.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
