@@ -8,7 +8,6 @@ pub mod bounces;
 pub mod control;
 pub mod deliver;
 pub mod digest;
-pub mod line;
 pub mod look;
 pub mod mailing;
 pub mod notify;
@@ -19,7 +18,6 @@ pub mod running;
 pub mod scan;
 pub mod schedule;
 pub mod systemd;
-pub mod turns;
 pub mod webhook;
 
 use std::collections::BTreeMap;

@@ -4,6 +4,9 @@
 //! are loaded in chunks, looks are written as they come. A scan that is cancelled, or longer than `scan.max_duration`,
 //! leaves what it wrote and is marked `interrupted`; its schedule time is then run again, with whom it did not reach.
 
+mod queue;
+mod turns;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -15,11 +18,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use self::queue::{Next, Queue, Waiting};
 use super::alert::{self, Changed};
-use super::line::{self, Line, Next, Waiting};
 use super::look::{self, Logon, Looked};
 use super::progress::Progress;
-use super::turns;
 use super::{Context, Snapshot};
 use crate::connector::breaker::Sign;
 use crate::domain::Timestamp;
@@ -257,7 +259,7 @@ impl<'a> Scan<'a> {
         }
         self.progress.total(self.total as u64);
         self.quarantined(&bad, each).await?;
-        self.look_at_all(Line::new(turns, self.request.no_save), stop, each).await?;
+        self.look_at_all(Queue::new(turns, self.request.no_save), stop, each).await?;
         self.report.layout_suspected = layout_suspected(self.report.layout_changed, self.report.asked);
         if self.report.layout_suspected {
             tracing::error!(
@@ -272,7 +274,7 @@ impl<'a> Scan<'a> {
 
     async fn look_at_all(
         &mut self,
-        mut line: Line,
+        mut queue: Queue,
         stop: &CancellationToken,
         each: &mut impl FnMut(&[Observation]),
     ) -> anyhow::Result<()> {
@@ -292,13 +294,13 @@ impl<'a> Scan<'a> {
         loop {
             let mut wake = None;
             while looking.len() < concurrency && !stop.is_cancelled() {
-                let (waiting, failure) = match line.next(self.ctx).await? {
+                let (waiting, failure) = match queue.next(self.ctx).await? {
                     Next::Look(waiting) if !halt.is_cancelled() => {
                         looking.spawn(look_unless_stopped(self.ctx.clone(), waiting, halt.clone(), stop.clone()));
                         continue;
                     }
                     Next::Look(waiting) => {
-                        line.note(waiting.host.as_deref(), &Sign::Nothing, waiting.probe);
+                        queue.note(waiting.host.as_deref(), &Sign::Nothing, waiting.probe);
                         (waiting, self.skipped())
                     }
                     Next::GivenUp(waiting, failure) => {
@@ -322,7 +324,7 @@ impl<'a> Scan<'a> {
             tokio::select! {
                 Some(ended) = looking.join_next() => {
                     let (waiting, looked) = ended.context("a look ended early")?;
-                    self.ended(waiting, looked, &mut line, &halt, &stop, &mut pending, each);
+                    self.ended(waiting, looked, &mut queue, &halt, &stop, &mut pending, each);
                     if pending.len() >= CHUNK {
                         self.write(&mut pending).await?;
                     }
@@ -370,7 +372,7 @@ impl<'a> Scan<'a> {
         &mut self,
         waiting: Waiting,
         looked: Option<Looked>,
-        line: &mut Line,
+        queue: &mut Queue,
         halt: &CancellationToken,
         stop: &CancellationToken,
         pending: &mut Vec<Pending>,
@@ -378,14 +380,14 @@ impl<'a> Scan<'a> {
     ) {
         let Some(looked) = looked else {
             // Cancelled: no look at all. Halted: it says so, as the rest of the fleet does.
-            line.note(waiting.host.as_deref(), &Sign::Nothing, waiting.probe);
+            queue.note(waiting.host.as_deref(), &Sign::Nothing, waiting.probe);
             if !stop.is_cancelled() {
                 self.take_unasked(waiting, self.skipped(), pending, each);
             }
             return;
         };
         let sign = if looked.asked { Sign::of(&looked.look) } else { Sign::Nothing };
-        if let Some(news) = line.note(waiting.host.as_deref(), &sign, waiting.probe) {
+        if let Some(news) = queue.note(waiting.host.as_deref(), &sign, waiting.probe) {
             tracing::warn!("{news}");
         }
         self.note_logon(&looked, halt);
@@ -488,7 +490,7 @@ impl<'a> Scan<'a> {
                 let look = CustomerLook { sites: Err(inventory_error(row)), at };
                 let seen = observations(&id, &look, Consent::NotChecked);
                 self.count(&seen, each);
-                let state = states.iter().find(|s| s.id == id).cloned().unwrap_or_else(|| line::unknown(&id));
+                let state = states.iter().find(|s| s.id == id).cloned().unwrap_or_else(|| queue::unknown(&id));
                 pending.push(Pending { refused: state.refused.clone(), state, seen, at, asked: false });
             }
             self.write(&mut pending).await?;

@@ -44,7 +44,7 @@ pub enum Next {
 }
 
 /// The row, and the hosts' breakers.
-pub struct Line {
+pub struct Queue {
     turns: std::vec::IntoIter<Turn>,
     waiting: VecDeque<Waiting>,
     parked: BTreeMap<String, VecDeque<Waiting>>,
@@ -53,7 +53,7 @@ pub struct Line {
     no_save: bool,
 }
 
-impl Line {
+impl Queue {
     /// In that order. `no_save`: the store need not know everybody.
     #[must_use]
     pub fn new(turns: Vec<Turn>, no_save: bool) -> Self {
