@@ -9,7 +9,7 @@
 //! - [`fleet`]: the customers file. [`connector`]: reading a customer's sites. [`store`]: the durable state.
 //!   [`notice`]: the texts for customers. [`alert`]: the texts for operators. [`mail`]: messages and the ways out. None of these knows another.
 //! - [`daemon`]: scan, notice pass, deliveries, schedule: the shells that fit the rooms above together.
-//! - [`web`]: health and metrics. [`app`]: the composition root. [`cli`]: the commands. [`demo`]: a simulated world.
+//! - [`web`]: the dashboard, health and metrics. [`app`]: the composition root. [`cli`]: the commands. [`demo`]: a simulated world.
 
 pub mod alert;
 pub mod app;
