@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::alert::submission;
 use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
 use crate::daemon::deliver::{self, Until};
 use crate::daemon::progress::Silent;
 use crate::daemon::reload::{self, Live, LoadError};
@@ -131,7 +132,7 @@ pub async fn run(ctx: Context, stop: CancellationToken, hangup: Arc<Notify>) -> 
     tracker.spawn(operators::run(Arc::clone(&live), Arc::clone(&wake_mail), stop.clone()));
     tracker.spawn(watch_files(Arc::clone(&live), hangup, reloader, stop.clone()));
     tracker.spawn(systemd::watchdog(heartbeat, Arc::clone(&ctx.store), stop.clone()));
-    if let Some(warning) = submission::warning(&ctx.snapshot.config.mail, Language::En) {
+    for warning in warnings(&ctx.snapshot.config) {
         tracing::warn!("{warning}");
     }
     let status = status(&live.context()).await;
@@ -231,6 +232,20 @@ fn reload_now(live: &Live, changed: &Notify) -> Result<String, String> {
     let ctx = live.context();
     tokio::spawn(async move { alert::of_reload(&ctx, refused.as_deref()).await });
     result
+}
+
+/// What is allowed by the configuration and yet should worry an operator: said by `check` and at each start.
+#[must_use]
+pub fn warnings(config: &Config) -> Vec<String> {
+    let mut all: Vec<String> = submission::warning(&config.mail, Language::En).into_iter().collect();
+    if config.alerts.to.is_empty() && config.alerts.webhook.is_none() {
+        all.push(
+            "nobody is told when something goes wrong: set alerts.to or alerts.webhook, or look at the dashboard and the log \
+             every day"
+                .to_owned(),
+        );
+    }
+    all
 }
 
 /// The errors of files, every one with its place.

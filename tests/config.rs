@@ -269,9 +269,6 @@ fn what_must_be_set_is_named_all_at_once() {
     let keys: Vec<_> = errors.0.iter().map(|problem| problem.key.as_deref().unwrap()).collect();
     assert_eq!(keys, ["fleet.customers", "connector.kind", "mail.from", "mail.support.name", "mail.smtp.host"]);
     assert!(errors.0.iter().all(|problem| problem.message.starts_with("must be set") && problem.hint.is_some()));
-    let errors = load(MINIMAL.replace("[fleet]", "mode = \"live\"\n[fleet]")).expect_err("nobody is alerted");
-    assert_eq!(errors.0[0].key.as_deref(), Some("alerts.to"));
-    assert!(errors.0[0].message.contains("`mode` is \"live\""));
     let errors = load(MINIMAL.replace("path =", "# path =")).expect_err("no directory");
     assert!(errors.0[0].message.contains("`mail.transport` is \"maildir\""));
 }

@@ -6,14 +6,12 @@ use std::process::ExitCode;
 use chrono::NaiveDate;
 
 use super::{EXIT_CONFIG, Global, output};
-use crate::alert::submission;
 use crate::config::{Config, StateUrl};
 use crate::daemon::reload::{self, LoadError};
 use crate::daemon::running::{self, Running};
 use crate::daemon::{Snapshot, schedule};
 use crate::domain::campaign::Campaign;
 use crate::domain::case::{Case, CaseState};
-use crate::domain::customer::Language;
 use crate::domain::plan::{self, NoticeKind};
 use crate::mail::dkim::{DkimError, Signer};
 use crate::notice::TemplateError;
@@ -91,7 +89,7 @@ async fn report(snapshot: &Snapshot) -> anyhow::Result<String> {
         snapshot.fleet.members.len(),
         snapshot.fleet.quarantined.len()
     )?;
-    if let Some(warning) = submission::warning(&config.mail, Language::En) {
+    for warning in app::warnings(config) {
         writeln!(text, "warning: {warning}")?;
     }
     writeln!(text, "\nnext runs ({zone})")?;

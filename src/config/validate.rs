@@ -53,7 +53,7 @@ fn whole(root: &mut Section<'_, '_>, file: &Path) -> Option<Config> {
     sections::basics::some_business_day(root, &calendar, campaigns.as_deref());
     let mail = sections::mail::mail(root, base);
     let safety = sections::watch::safety(root);
-    let alerts = sections::watch::alerts(root, mode);
+    let alerts = sections::watch::alerts(root);
     let web = sections::watch::web(root);
     Some(Config {
         fleet: fleet?,

@@ -1,7 +1,7 @@
 //! `[safety]`, `[alerts]` and `[web]`: what stops a mistake, and what the operators see.
 
 use crate::config::section::Section;
-use crate::config::{AlertsConfig, Mode, SafetyConfig, WebConfig, Webhook, WebhookFormat, values};
+use crate::config::{AlertsConfig, SafetyConfig, WebConfig, Webhook, WebhookFormat, values};
 use crate::domain::customer::Language;
 use crate::secret::Secret;
 
@@ -15,19 +15,10 @@ pub(in crate::config) fn safety(s: &mut Section<'_, '_>) -> SafetyConfig {
     })
 }
 
-pub(in crate::config) fn alerts(s: &mut Section<'_, '_>, mode: Mode) -> AlertsConfig {
+pub(in crate::config) fn alerts(s: &mut Section<'_, '_>) -> AlertsConfig {
     s.section("alerts", |s| {
-        let to = s.list("to", &[], values::address);
-        if to.is_empty() && mode != Mode::DryRun && s.sound(&["to"]) {
-            let message = format!("must be set: `mode` is \"{}\"", mode.as_str());
-            s.problem(
-                "to",
-                message,
-                "such as to = [\"ops@example.jp\"] below [alerts]: someone must hear when mail is held",
-            );
-        }
         AlertsConfig {
-            to,
+            to: s.list("to", &[], values::address),
             language: s.or("language", "ja", values::choice([Language::Ja, Language::En].map(|l| (l.as_str(), l)))),
             webhook: s.section("webhook", webhook),
             heartbeat: s.opt("heartbeat", values::url),
