@@ -95,7 +95,7 @@ fn day_line(line: &DayLine) -> String {
 
 fn table(s: &Summary) -> String {
     let mut table = new_table();
-    table.set_header(["", "customers"]);
+    table.set_header(["a campaign, replayed", "customers"]);
     let mut row = |what: &str, n: String| {
         table.add_row([what.to_owned(), n]);
     };
@@ -107,12 +107,22 @@ fn table(s: &Summary) -> String {
     row("still affected", s.still_affected.to_string());
     row("  of these, never told (notify = no)", s.untold.to_string());
     row("with a site that cannot be read", s.unreadable.to_string());
-    let mails: Vec<String> = s.mails.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
-    row("mails sent", mails.join(", "));
-    row(
-        "settings misread / mails misdirected / repeated / buttons pressed",
-        format!("{} / {} / {} / {}", s.misread, s.misdirected, s.repeated, s.saves),
-    );
+    row("mails sent", s.mails.values().sum::<u64>().to_string());
+    for (kind, n) in &s.mails {
+        row(&format!("  {kind}"), n.to_string());
+    }
+    table.add_row(["promises broken", ""]);
+    for (what, n) in [
+        ("  settings misread", s.misread as u64),
+        ("  mails misdirected", s.misdirected as u64),
+        ("  mails repeated", s.repeated as u64),
+        ("  buttons pressed", s.saves),
+    ] {
+        table.add_row([what.to_owned(), n.to_string()]);
+    }
+    if let Some(numbers) = table.column_mut(1) {
+        numbers.set_cell_alignment(comfy_table::CellAlignment::Right);
+    }
     table.to_string()
 }
 

@@ -26,7 +26,7 @@ use crate::daemon::scan::{ScanRequest, Scanned, scan};
 use crate::daemon::{notify, schedule};
 use crate::domain::Timestamp;
 use crate::domain::calendar::{Calendar, Holidays};
-use crate::domain::observation::Verdict;
+use crate::domain::observation::{Reason, Verdict};
 use crate::store::{By, Lead, OutboxAction, OutboxFilter, RunKind};
 
 /// What to replay.
@@ -91,7 +91,8 @@ pub struct Summary {
     pub repeated: usize,
     /// Submit controls pressed besides log-on. Must be 0.
     pub saves: u64,
-    /// Observations of the first scan that differ from what the world knows. Must be 0.
+    /// Observations of the first scan that say what the world knows to be otherwise. Must be 0. A site that was not read in
+    /// time (a busy machine) is none: kigen says of it that it does not know.
     pub misread: usize,
 }
 
@@ -229,7 +230,15 @@ impl Replay {
             let same = |o: &&crate::domain::observation::Observation| {
                 o.customer.as_str() == e.customer && o.site.as_ref().map(|s| s.as_str()) == e.site.as_deref()
             };
-            if seen.iter().find(same).is_none_or(|o| o.verdict != e.verdict) {
+            let late = Verdict::Unreadable(Reason::Timeout);
+            let is_late = |o: &&crate::domain::observation::Observation| {
+                o.customer.as_str() == e.customer && o.site.is_none() && o.verdict == late
+            };
+            let wrong = match seen.iter().find(same) {
+                Some(o) => o.verdict != e.verdict && o.verdict != late,
+                None => !seen.iter().any(|o| is_late(&o)),
+            };
+            if wrong {
                 self.summary.misread += 1;
                 tracing::warn!(customer = %e.customer, site = e.site, expected = ?e.verdict, "misread");
             }
@@ -374,7 +383,7 @@ timezone = "Asia/Tokyo"
 state    = "sqlite:kigen.db"
 
 [schedule]
-scan    = "0 6 * * Mon,Wed,Fri"
+scan    = "0 6 * * Mon,Thu"
 notices = "0 10 * * Mon-Fri"
 
 [fleet]
@@ -388,7 +397,7 @@ logon_url = "{logon_url}"
 [scan]
 concurrency         = 32
 requests_per_second = 10000
-timeout             = "2s"
+timeout             = "1s"
 customer_timeout    = "20s"
 attempts            = 2
 max_page            = "1MiB"

@@ -16,15 +16,13 @@ pub(in crate::config) fn safety(s: &mut Section<'_, '_>) -> SafetyConfig {
 }
 
 pub(in crate::config) fn alerts(s: &mut Section<'_, '_>) -> AlertsConfig {
-    s.section("alerts", |s| {
-        AlertsConfig {
-            to: s.list("to", &[], values::address),
-            language: s.or("language", "ja", values::choice([Language::Ja, Language::En].map(|l| (l.as_str(), l)))),
-            webhook: s.section("webhook", webhook),
-            heartbeat: s.opt("heartbeat", values::url),
-            unreadable_after: s.or("unreadable_after", 2, values::count(1..=1000)),
-            scan_failure_rate: s.or("scan_failure_rate", "10%", values::share),
-        }
+    s.section("alerts", |s| AlertsConfig {
+        to: s.list("to", &[], values::address),
+        language: s.or("language", "ja", values::choice([Language::Ja, Language::En].map(|l| (l.as_str(), l)))),
+        webhook: s.section("webhook", webhook),
+        heartbeat: s.opt("heartbeat", values::url),
+        unreadable_after: s.or("unreadable_after", 2, values::count(1..=1000)),
+        scan_failure_rate: s.or("scan_failure_rate", "10%", values::share),
     })
 }
 
