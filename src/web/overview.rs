@@ -41,7 +41,7 @@ async fn read(ctx: Context) -> Result<Seen, StoreError> {
     let config = &ctx.snapshot.config;
     let midnight = config.calendar.instant(config.calendar.day(ctx.now()), NaiveTime::MIN);
     let mut last = Vec::new();
-    for kind in schedule::KINDS {
+    for kind in schedule::KINDS.into_iter().filter(|kind| schedule::is_on(config, *kind)) {
         last.push((kind, store.last_run(kind, false).await?));
     }
     Ok(Seen {

@@ -24,6 +24,7 @@ pub(super) async fn page(State(shared): State<Shared>, visit: Visit) -> Result<R
     }).collect();
     let next: Vec<_> = schedule::KINDS
         .iter()
+        .filter(|kind| schedule::is_on(config, **kind))
         .map(|kind| {
             context! {
                 kind => kind.as_str(), at => render::at_or_none(config, schedule::next(&ctx, *kind)),
