@@ -18,8 +18,7 @@ use aws_lc_rs::{hmac, rand};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use super::scan::RUN_LEASE;
-use super::{Context, Snapshot, mailing};
+use super::{Context, RUN_LEASE, Snapshot, mailing};
 use crate::domain::case::{Case, Reference};
 use crate::domain::customer::{Address, Customer};
 use crate::domain::delivery::{DeliveryId, DeliveryState};

@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use chrono::NaiveDate;
 
-use super::scan::RUN_LEASE;
-use super::{Context, Snapshot, operators};
+use super::{Context, RUN_LEASE, Snapshot, operators};
 use crate::alert::{self as texts, Call, DigestFacts, Grouped, Hold, LastScan, ToSwitch, submission};
 use crate::domain::Timestamp;
 use crate::domain::campaign::Standing;

@@ -23,6 +23,8 @@ pub mod webhook;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
+use chrono::TimeDelta;
+
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::connector::Connector;
@@ -36,6 +38,9 @@ use crate::mail::dkim::{DkimError, Signer};
 use crate::metrics::Metrics;
 use crate::notice::Templates;
 use crate::store::{Entry, Store};
+
+/// For how long a run is believed alive without a sign of life.
+pub const RUN_LEASE: TimeDelta = TimeDelta::minutes(2);
 
 /// Everything that is read from files, as one consistent whole. A run finishes with the snapshot it started with.
 pub struct Snapshot {

@@ -12,8 +12,8 @@ use super::look;
 use super::mailing::{self, Subject};
 use super::progress::Progress;
 use super::running;
-use super::scan::RUN_LEASE;
-use super::{Context, Snapshot};
+
+use super::{Context, RUN_LEASE, Snapshot};
 use crate::config::Mode;
 use crate::domain::Timestamp;
 use crate::domain::calendar::DayOff;

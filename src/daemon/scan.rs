@@ -22,7 +22,7 @@ use self::queue::{Next, Queue, Waiting};
 use super::alert::{self, Changed};
 use super::look::{self, Logon, Looked};
 use super::progress::Progress;
-use super::{Context, Snapshot};
+use super::{Context, RUN_LEASE, Snapshot};
 use crate::connector::breaker::Sign;
 use crate::domain::Timestamp;
 use crate::domain::campaign::{Campaign, Standing};
@@ -93,9 +93,6 @@ pub enum Scanned {
     /// Another scan is running.
     Running(Box<Run>),
 }
-
-/// For how long a run is believed alive without a sign of life.
-pub const RUN_LEASE: TimeDelta = TimeDelta::minutes(2);
 
 /// Looks that are written at once.
 const CHUNK: usize = 128;
