@@ -236,6 +236,26 @@ fn rules_and_dashboard_name_only_metrics_that_exist() {
 }
 
 #[test]
+fn every_rule_fires_when_it_should_and_only_then() {
+    let promtool = |args: &[&str]| {
+        let output = Command::new("promtool")
+            .args(args)
+            .current_dir(project("systemd/monitoring"))
+            .output()
+            .expect("promtool is installed by tests/run (Debian's package prometheus)");
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{text}");
+    };
+    promtool(&["check", "rules", "kigen.rules.yml"]);
+    promtool(&["test", "rules", "kigen.rules.test.yml"]);
+    let rules = read("systemd/monitoring/kigen.rules.yml");
+    let tests = read("systemd/monitoring/kigen.rules.test.yml");
+    for name in rules.lines().filter_map(|l| l.trim().strip_prefix("- alert: ")) {
+        assert!(tests.contains(&format!("alertname: {name}\n")), "no test makes {name} fire");
+    }
+}
+
+#[test]
 fn the_package_names_files_that_exist() {
     let manifest: toml::Table = toml::from_str(&read("Cargo.toml")).unwrap();
     let deb = &manifest["package"]["metadata"]["deb"];
