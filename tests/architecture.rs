@@ -91,6 +91,15 @@ fn the_core_is_pure_and_knows_only_dates() {
 }
 
 #[test]
+fn every_dependency_is_used() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let sources = sources();
+    let used = |name: &str| sources.iter().any(|s| s.code.lines().any(|line| has_path(line, name)));
+    let unused: Vec<_> = dependencies(&manifest).filter(|name| !used(name)).collect();
+    assert_eq!(unused.join(" "), "", "crates in Cargo.toml that no source names");
+}
+
+#[test]
 fn every_file_says_first_what_it_is() {
     let wrong: Vec<_> = sources().into_iter().filter(|s| !s.text.starts_with("//! ")).map(|s| s.path + ":1").collect();
     assert_eq!(wrong.join("\n"), "", "files that do not begin with a `//!` line");
