@@ -20,7 +20,7 @@ pub(super) const LIST: &str = concat!(
     "SELECT ",
     delivery_columns!(),
     " FROM deliveries AS d WHERE (?1 = '[]' OR d.state IN (SELECT value FROM json_each(?1))) \
-      AND (?2 IS NULL OR d.customer = ?2) ORDER BY d.id DESC LIMIT ?3"
+      AND (CAST(?2 AS TEXT) IS NULL OR d.customer = ?2) ORDER BY d.id DESC LIMIT ?3"
 );
 
 pub(super) const RECIPIENTS: &str = "SELECT delivery, address, state, reply FROM recipients \

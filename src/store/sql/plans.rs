@@ -132,7 +132,7 @@ const STATEMENTS: &[Case] = &[
     ),
     ("whom nobody has told, from the open cases", alerts::UNTOLD_CUSTOMERS, &["SCAN c USING"]),
     ("the day's numbers are noted", alerts::NOTE_DAY, SEARCHES),
-    ("the newest days, up to a limit", alerts::DAYS, &["SCAN days", "SCAN (subquery"]),
+    ("the newest days, up to a limit", alerts::DAYS, &["SCAN days", "SCAN newest"]),
     ("what happened since, by its index", alerts::HAPPENED, SEARCHES),
     ("to whom, by its index", alerts::HAPPENED_TO, SEARCHES),
     ("the dead contacts, few", contacts::DEAD, &["SCAN dead_contacts"]),
@@ -146,7 +146,7 @@ const STATEMENTS: &[Case] = &[
     ("a report may show all that was sent", reports::PROOFS, &["SCAN d"]),
     ("attempts of what was sent", reports::PROOF_ATTEMPTS, SEARCHES),
     ("its bytes", reports::PROOF_BYTES, SEARCHES),
-    ("turns of a scan, page by page", scanning::TURNS, SEARCHES),
+    ("turns of a scan, page by page", scanning::TURNS, &["SCAN c"]),
     ("who was scanned", scanning::SCANNED, SEARCHES),
     ("the first run of a schedule time", scanning::BEGUN_FIRST, SEARCHES),
     ("both ends of the observations", scanning::OBSERVATION_NUMBERS, SEARCHES),
@@ -206,9 +206,8 @@ async fn postgresql_accepts_every_statement() {
         .chain([("adopt", super::super::postgres::ADOPT), ("advance", super::super::postgres::ADVANCE)]);
     let shared = STATEMENTS.iter().filter(|(_, sql, _)| *sql != fence::ADOPT).map(|(sentence, sql, _)| (*sentence, *sql));
     for (sentence, sql) in shared.chain(of_the_fence) {
-        // What a bound value's type would be, the statement alone cannot always say: it is then a text.
-        let prepared = connection.prepare(sqlx::SqlSafeStr::into_sql_str(AssertSqlSafe(dialect::postgres(sql)))).await;
-        if let Err(e) = prepared {
+        let text = sqlx::SqlSafeStr::into_sql_str(AssertSqlSafe(dialect::postgres(sql)));
+        if let Err(e) = connection.prepare(text).await {
             wrong.push(format!("{sentence}: {e}: {sql}"));
         }
     }

@@ -23,7 +23,7 @@ pub(super) const RESOLVED_TOLD: &str = "SELECT c.customer FROM cases AS c WHERE 
 pub(super) const PROOFS: &str = concat!(
     "SELECT ",
     delivery_columns!(),
-    " FROM deliveries AS d WHERE d.attempts > 0 AND (?1 IS NULL OR d.customer = ?1) ORDER BY d.id"
+    " FROM deliveries AS d WHERE d.attempts > 0 AND (CAST(?1 AS TEXT) IS NULL OR d.customer = ?1) ORDER BY d.id"
 );
 
 pub(super) const PROOF_ATTEMPTS: &str = "SELECT delivery, min(started_at), max(finished_at) FROM attempts \
