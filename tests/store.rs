@@ -13,6 +13,10 @@ mod fixtures;
 mod looks;
 #[path = "store/outbox.rs"]
 mod outbox;
+#[path = "common/postgres.rs"]
+mod postgres;
+#[path = "store/postgres_server.rs"]
+mod postgres_server;
 #[path = "store/runs.rs"]
 mod runs;
 #[path = "store/scale.rs"]
@@ -25,7 +29,7 @@ mod upgrade;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kigen::config::StateUrl;
+use kigen::config::{PostgresState, StateUrl};
 use kigen::store::{self, Store};
 
 /// A place where a state is kept, as several processes see it.
@@ -33,6 +37,9 @@ use kigen::store::{self, Store};
 pub trait House: Send + Sync {
     /// Opens the same state once more.
     async fn open(&self) -> Arc<dyn Store>;
+
+    /// Whether other nodes may be at work on it: then only a lease that ran out says that somebody is gone.
+    fn shared(&self) -> bool;
 }
 
 /// A house with one SQLite file in it.
@@ -63,6 +70,43 @@ impl House for SqliteHouse {
     async fn open(&self) -> Arc<dyn Store> {
         store::open(&StateUrl::Sqlite(self.file())).await.unwrap()
     }
+
+    fn shared(&self) -> bool {
+        false
+    }
+}
+
+/// A house with a PostgreSQL database of its own.
+pub struct PostgresHouse {
+    url: String,
+    directory: tempfile::TempDir,
+}
+
+impl PostgresHouse {
+    /// An empty one.
+    pub async fn new() -> Self {
+        Self { url: postgres::Server::shared().database().await, directory: tempfile::tempdir().unwrap() }
+    }
+
+    /// What a configuration would say of it.
+    pub fn state(&self) -> PostgresState {
+        PostgresState {
+            url: self.url.parse().unwrap(),
+            password: None,
+            directory: self.directory.path().to_owned(),
+        }
+    }
+}
+
+#[async_trait]
+impl House for PostgresHouse {
+    async fn open(&self) -> Arc<dyn Store> {
+        store::open(&StateUrl::Postgres(self.state())).await.unwrap()
+    }
+
+    fn shared(&self) -> bool {
+        true
+    }
 }
 
 macro_rules! promises {
@@ -72,6 +116,14 @@ macro_rules! promises {
                 $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $name() {
                     crate::$room::$name(&crate::SqliteHouse::new()).await;
+                })+
+            })+
+        }
+        mod postgres_keeps {
+            $(mod $room {
+                $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    crate::$room::$name(&crate::PostgresHouse::new().await).await;
                 })+
             })+
         }

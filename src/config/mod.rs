@@ -98,7 +98,28 @@ pub enum StateUrl {
     /// `sqlite:FILE`, absolute here.
     Sqlite(PathBuf),
     /// `postgres://…`: several nodes share one fleet.
-    Postgres(String),
+    Postgres(PostgresState),
+}
+
+/// A PostgreSQL database, and what a node needs besides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostgresState {
+    /// User, host, database and TLS; never a password.
+    pub url: url::Url,
+    /// `state_password`; else what `PGPASSFILE` or `PGPASSWORD` says, as with psql.
+    pub password: Option<SecretSource>,
+    /// `state_directory`: where this node remembers which state it saw last, and where its control socket is.
+    pub directory: PathBuf,
+}
+
+impl PostgresState {
+    /// Host and database for people: no user, no options.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let host = self.url.host_str().unwrap_or("localhost");
+        let port = self.url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        format!("postgres://{host}{port}{}", self.url.path())
+    }
 }
 
 /// `[schedule]`

@@ -13,7 +13,7 @@ use crate::domain::guard::Share;
 use crate::secret::{self, SecretSource};
 
 use super::diagnose::did_you_mean;
-use super::{Cron, NamedAddress, Rate, StateUrl};
+use super::{Cron, NamedAddress, PostgresState, Rate, StateUrl};
 
 /// Why a value will not do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -436,15 +436,15 @@ pub(super) fn existing_dir(base: &Path) -> impl Fn(&DeValue<'_>) -> Read<PathBuf
     }
 }
 
-/// `sqlite:FILE`.
+/// `sqlite:FILE` or `postgres://USER@HOST/DATABASE`.
 pub(super) fn state(base: &Path) -> impl Fn(&DeValue<'_>) -> Read<StateUrl> {
     move |value| {
         let text = text(value)?;
         if text.starts_with("postgres:") || text.starts_with("postgresql:") {
-            return Err(Bad::new("PostgreSQL is not in this version yet").hint("use \"sqlite:kigen.db\""));
+            return postgres(&text).map(StateUrl::Postgres);
         }
         let Some(file) = text.strip_prefix("sqlite:") else {
-            return Err(Bad::new("must name its kind first").hint("such as \"sqlite:kigen.db\""));
+            return Err(Bad::new("must name its kind first").hint("such as \"sqlite:kigen.db\", or postgres://…"));
         };
         let file = file.strip_prefix("//").unwrap_or(file);
         if file.is_empty() || file.ends_with('/') || file.contains('?') || file.starts_with(':') {
@@ -452,6 +452,45 @@ pub(super) fn state(base: &Path) -> impl Fn(&DeValue<'_>) -> Read<StateUrl> {
         }
         Ok(StateUrl::Sqlite(base.join(file)))
     }
+}
+
+/// libpq's words in a connection URI that are ours too; the rest would be ignored, which nobody should find out later.
+const POSTGRES_OPTIONS: [&str; 5] = ["sslmode", "sslrootcert", "sslcert", "sslkey", "host"];
+
+fn postgres(text: &str) -> Read<PostgresState> {
+    const HOW: &str = "such as \"postgres://kigen@db.example.jp/kigen\"";
+    // What is wrong is never quoted: a password may stand in it.
+    let mut url = Url::parse(text.trim()).map_err(|why| Bad::new(format!("is no address: {why}")).hint(HOW))?;
+    if url.password().is_some() || url.query_pairs().any(|(key, _)| key == "password") {
+        return Err(Bad::new("holds a password; secrets do not stand in this file").hint(
+            "write state_password = { credential = \"NAME\" } beside it, or use a file that PGPASSFILE names",
+        ));
+    }
+    if url.path().trim_matches('/').is_empty() || url.path().trim_matches('/').contains('/') {
+        return Err(Bad::new("names no database").hint(HOW));
+    }
+    if let Some((key, _)) = url.query_pairs().find(|(key, _)| !POSTGRES_OPTIONS.contains(&key.as_ref())) {
+        let known = POSTGRES_OPTIONS.join(", ");
+        return Err(Bad::new(format!("{} is no option here", quoted(&key))).hint(format!("there are {known}")));
+    }
+    let option = |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
+    let host = option("host").or_else(|| url.host_str().map(ToOwned::to_owned)).unwrap_or_default();
+    let here = host.is_empty() || host.starts_with('/') || host.starts_with("%2F") || is_loopback(&host);
+    match option("sslmode").as_deref() {
+        None if !here => {
+            url.query_pairs_mut().append_pair("sslmode", "verify-full");
+        }
+        Some("require" | "verify-ca" | "verify-full") => (),
+        Some("disable" | "allow" | "prefer") | None if here => (),
+        Some("disable" | "allow" | "prefer") => {
+            return Err(Bad::new("customers' addresses would travel in the clear")
+                .hint("leave sslmode out (verify-full), and name a private CA with sslrootcert=FILE"));
+        }
+        Some(other) => return Err(Bad::new(format!("sslmode={} is no such mode", quoted(other)))),
+        None => (),
+    }
+    let directory = std::env::var_os("STATE_DIRECTORY").map_or_else(|| PathBuf::from("/var/lib/kigen"), PathBuf::from);
+    Ok(PostgresState { url, password: None, directory })
 }
 
 /// Where a secret is: never the secret itself. A file of secrets must be there and closed to others; values are not read.

@@ -44,7 +44,7 @@ pub fn find(state: Option<&StateUrl>) -> Vec<PathBuf> {
 fn directory(state: &StateUrl) -> PathBuf {
     match state {
         StateUrl::Sqlite(path) => path.parent().unwrap_or(Path::new("/")).to_owned(),
-        StateUrl::Postgres(_) => PathBuf::from(RUNTIME),
+        StateUrl::Postgres(postgres) => postgres.directory.clone(),
     }
 }
 

@@ -11,8 +11,10 @@ mod alerts;
 mod contacts;
 mod dashboard;
 mod listing;
+mod postgres;
 mod records;
-pub mod sqlite;
+mod sql;
+mod sqlite;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +32,10 @@ pub use alerts::*;
 pub use contacts::*;
 pub use dashboard::*;
 pub use records::*;
+
+use postgres::Postgres;
+use sql::{Engine, Sql};
+use sqlite::Sqlite;
 
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +83,9 @@ pub enum StoreError {
         #[source]
         source: std::io::Error,
     },
+    /// What is asked for is done with another tool.
+    #[error("{0}")]
+    Elsewhere(&'static str),
     /// A row contradicts itself.
     #[error("the state holds a row that contradicts itself: {0}")]
     Corrupt(String),
@@ -348,11 +357,7 @@ pub trait Store: Operators + Send + Sync {
 /// [`StoreError::Open`] or [`StoreError::Newer`].
 pub async fn open(state: &StateUrl) -> Result<Arc<dyn Store>> {
     match state {
-        StateUrl::Sqlite(path) => Ok(Arc::new(sqlite::Sqlite::open(path).await?)),
-        StateUrl::Postgres(_) => Err(StoreError::Open {
-            what: "postgres".to_owned(),
-            remedy: "this version keeps its state in SQLite only; write state = \"sqlite:kigen.db\"".to_owned(),
-            source: None,
-        }),
+        StateUrl::Sqlite(path) => Ok(Arc::new(Sql::new(Engine::Sqlite(Sqlite::open(path).await?)))),
+        StateUrl::Postgres(state) => Ok(Arc::new(Sql::new(Engine::Postgres(Postgres::open(state).await?)))),
     }
 }

@@ -47,7 +47,7 @@ fn sections(config: &Config) -> Vec<(String, Keys)> {
     let calendar = &config.calendar;
     let state = match &config.state {
         StateUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
-        StateUrl::Postgres(_) => "postgres://***".to_owned(),
+        StateUrl::Postgres(postgres) => postgres.name(),
     };
     let days = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"].iter().zip(calendar.days).filter(|(_, on)| *on);
     let hours = format!(

@@ -39,6 +39,8 @@ pub struct Lab {
 #[derive(Clone)]
 pub struct Settings {
     pub mode: &'static str,
+    /// The line `state = …`, and what goes with it.
+    pub state: String,
     pub schedule: String,
     pub business_hours: String,
     pub campaign: String,
@@ -55,6 +57,7 @@ impl Default for Settings {
         let deadline = today() + TimeDelta::days(30);
         Self {
             mode: "live",
+            state: "state = \"sqlite:kigen.db\"".to_owned(),
             schedule: "scan = \"0 0 1 1 *\"\nnotices = \"0 0 1 1 *\"".to_owned(),
             business_hours: "days = [\"Mon\", \"Tue\", \"Wed\", \"Thu\", \"Fri\", \"Sat\", \"Sun\"]\n\
                              hours = \"00:00-24:00\"\nholidays = \"none\""
@@ -147,7 +150,7 @@ impl Lab {
         format!(
             r#"
 mode = "{mode}"
-state = "sqlite:kigen.db"
+{state}
 [schedule]
 {schedule}
 [business_hours]
@@ -184,6 +187,7 @@ to = ["{OPS}"]
 listen = "127.0.0.1:0"
 "#,
             mode = s.mode,
+            state = s.state,
             schedule = s.schedule,
             business_hours = s.business_hours,
             logon_url = self.tool.logon_url,

@@ -6,7 +6,7 @@ use chrono_tz::Tz;
 
 use crate::config::section::Section;
 use crate::config::values::Bad;
-use crate::config::{CampaignConfig, FleetConfig, Mode, RetentionConfig, ScheduleConfig, StateUrl, dates, values};
+use crate::config::{CampaignConfig, FleetConfig, Mode, PostgresState, RetentionConfig, ScheduleConfig, StateUrl, dates, values};
 use crate::domain::calendar::{Calendar, Holidays};
 
 pub(in crate::config) fn mode(s: &mut Section<'_, '_>) -> Mode {
@@ -19,7 +19,24 @@ pub(in crate::config) fn timezone(s: &mut Section<'_, '_>) -> Tz {
 }
 
 pub(in crate::config) fn state(s: &mut Section<'_, '_>, base: &Path) -> StateUrl {
-    s.or("state", "sqlite:kigen.db", values::state(base))
+    let state = s.or("state", "sqlite:kigen.db", values::state(base));
+    let password = s.opt("state_password", values::secret(base));
+    let directory = s.opt("state_directory", values::path(base));
+    match state {
+        StateUrl::Sqlite(_) => {
+            const HINT: &str = "take it out, or let `state` be a postgres:// address";
+            for key in ["state_password", "state_directory"] {
+                if s.has(key) {
+                    s.problem(key, "says nothing where the state is an SQLite file", HINT);
+                }
+            }
+            state
+        }
+        StateUrl::Postgres(postgres) => {
+            let directory = directory.unwrap_or(postgres.directory);
+            StateUrl::Postgres(PostgresState { password, directory, ..postgres })
+        }
+    }
 }
 
 pub(in crate::config) fn schedule(s: &mut Section<'_, '_>) -> ScheduleConfig {

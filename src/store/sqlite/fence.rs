@@ -20,16 +20,15 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::Timestamp;
 
-use super::super::{HoldKind, Result, StoreError};
-use super::events::{self, Event};
+use super::super::{Result, StoreError};
+use super::super::sql::{Tx, db, desk, failed};
+use super::Sqlite;
 use super::lock::give_to_owner_of;
-use super::rows::millis;
-use super::{Sqlite, Tx, desk, failed};
 
-pub(super) const MARK: &str = "SELECT lineage, epoch FROM fence WHERE one = 1";
-pub(super) const ADOPT: &str = "INSERT INTO fence (one, lineage, epoch) VALUES (1, ?1, ?2) \
+pub(in crate::store) const MARK: &str = "SELECT lineage, epoch FROM fence WHERE one = 1";
+pub(in crate::store) const ADOPT: &str = "INSERT INTO fence (one, lineage, epoch) VALUES (1, ?1, ?2) \
      ON CONFLICT (one) DO UPDATE SET lineage = excluded.lineage, epoch = excluded.epoch";
-pub(super) const ADVANCE: &str = "UPDATE fence SET epoch = epoch + 1 WHERE one = 1";
+pub(in crate::store) const ADVANCE: &str = "UPDATE fence SET epoch = epoch + 1 WHERE one = 1";
 
 /// What both carry.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -179,10 +178,10 @@ pub(super) async fn check(store: &Sqlite, now: Timestamp) -> Result<()> {
             "this state is not the one that was here: {how}. What was sent meanwhile it may not know; look at \
              `kigen outbox list` and `kigen plan`, then `kigen resume`"
         );
-        hold(&mut tx, &reason, now, WHAT).await?;
+        desk::hold_restored(&mut tx, &reason, now, WHAT).await?;
     }
-    let query = sqlx::query(ADOPT).bind(&next.lineage).bind(next.epoch);
-    query.execute(&mut *tx).await.map_err(failed(WHAT))?;
+    let query = db::query(ADOPT).bind(&next.lineage).bind(next.epoch);
+    query.execute(&mut tx).await.map_err(failed(WHAT))?;
     tx.commit().await.map_err(failed(WHAT))?;
     publish(store, |_| true).await
 }
@@ -195,7 +194,7 @@ pub(super) async fn advance(store: &Sqlite) -> Result<()> {
     if mark.is_none() || judge(mark.as_ref(), &read(&store.path)?, &here(&store.path)?) != Judged::Same {
         return tx.rollback().await.map_err(failed(WHAT));
     }
-    sqlx::query(ADVANCE).execute(&mut *tx).await.map_err(failed(WHAT))?;
+    db::query(ADVANCE).execute(&mut tx).await.map_err(failed(WHAT))?;
     tx.commit().await.map_err(failed(WHAT))?;
     publish(store, |judged| *judged == Judged::Same).await
 }
@@ -214,17 +213,7 @@ async fn publish(store: &Sqlite, may: impl Fn(&Judged) -> bool + Send) -> Result
 }
 
 async fn mark(tx: &mut Tx, what: &'static str) -> Result<Option<Mark>> {
-    sqlx::query_as(MARK).fetch_optional(&mut **tx).await.map_err(failed(what))
-}
-
-async fn hold(tx: &mut Tx, reason: &str, now: Timestamp, what: &'static str) -> Result<()> {
-    let query = sqlx::query(desk::SET_HOLD).bind(HoldKind::Restored.as_str()).bind(reason).bind("kigen");
-    let set = query.bind(millis(now)).execute(&mut **tx).await.map_err(failed(what))?;
-    if set.rows_affected() == 1 {
-        let text = format!("all mail held ({}): {reason}", HoldKind::Restored.as_str());
-        events::write(tx, &[Event::of_all(now, "hold", text)], what).await?;
-    }
-    Ok(())
+    db::query_as(MARK).fetch_optional(&mut *tx).await.map_err(failed(what))
 }
 
 fn path_of(database: &Path) -> PathBuf {

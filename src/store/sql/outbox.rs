@@ -11,7 +11,7 @@ use super::super::{Claimed, Committed, HistoryKind, Message, NewDelivery, PassCh
 use super::desk::load_recipients;
 use super::events::{self, Event, Notice};
 use super::rows::{DeliveryRow, delivery_columns, json, millis, sites_text, time};
-use super::{Sqlite, Tx, cases, failed};
+use super::{Sql, Tx, cases, db, failed, lock_customers};
 
 /// A delivery that no hold keeps back.
 macro_rules! free_of_holds {
@@ -40,7 +40,7 @@ pub(super) const QUEUE: &str = "INSERT INTO deliveries (customer, campaign, roun
      RETURNING id";
 
 pub(super) const ADDRESS: &str = "INSERT INTO recipients (delivery, position, address, state) \
-     SELECT ?1, key, value, 'pending' FROM json_each(?2)";
+     SELECT ?1, key, value ->> 0, 'pending' FROM json_each(?2)";
 
 pub(super) const STORE_RAW: &str = "INSERT INTO messages (delivery, raw) VALUES (?1, ?2)";
 
@@ -49,14 +49,14 @@ pub(super) const CLAIM: &str = concat!(
          SELECT d.id FROM deliveries AS d WHERE d.state = 'queued' AND d.not_before <= ?2 \
              AND (d.lease_until IS NULL OR d.lease_until <= ?2) AND ",
     free_of_holds!(),
-    " ORDER BY d.priority, d.id LIMIT 1) RETURNING id"
+    " ORDER BY d.priority, d.id LIMIT 1 /*postgres: FOR NO KEY UPDATE SKIP LOCKED*/) RETURNING id"
 );
 
 pub(super) const CLAIMED: &str = concat!(
     "SELECT ",
     delivery_columns!(),
     ", m.raw FROM deliveries AS d JOIN messages AS m ON m.delivery = d.id \
-      WHERE d.id IN (SELECT value FROM json_each(?1)) ORDER BY d.id"
+      WHERE d.id IN (SELECT CAST(value AS BIGINT) FROM json_each(?1)) ORDER BY d.id"
 );
 
 /// An attempt that ended deferred, blocked or rejected left no copy anywhere.
@@ -79,14 +79,16 @@ pub(super) const DROP: &str = concat!(
       WHERE id = ?1 AND owner = ?2 AND state = 'queued' RETURNING id, customer, campaign, kind, milestone"
 );
 
+pub(super) const CUSTOMER_OF: &str = "SELECT customer FROM deliveries WHERE id = ?1";
+
 pub(super) const CHANGED: &str = "UPDATE customers SET version = version + 1 \
-     WHERE id IN (SELECT d.customer FROM json_each(?1) AS j CROSS JOIN deliveries AS d ON d.id = j.value)";
+     WHERE id IN (SELECT d.customer FROM json_each(?1) AS j CROSS JOIN deliveries AS d ON d.id = CAST(j.value AS BIGINT))";
 
 pub(super) const FREE_CLAIMS: &str = "UPDATE deliveries SET owner = NULL, lease_until = NULL \
      WHERE state = 'queued' AND owner IS NOT NULL AND owner <> ?1";
 
 pub(super) const NEXT_DUE: &str = concat!(
-    "SELECT min(max(d.not_before, coalesce(d.lease_until, d.not_before))) FROM deliveries AS d \
+    "SELECT min(CASE WHEN d.lease_until > d.not_before THEN d.lease_until ELSE d.not_before END) FROM deliveries AS d \
      WHERE d.state = 'queued' AND ",
     free_of_holds!()
 );
@@ -94,16 +96,16 @@ pub(super) const NEXT_DUE: &str = concat!(
 pub(super) const THREAD: &str = "SELECT message_id FROM deliveries WHERE customer = ?1 AND campaign = ?2 \
          AND state IN ('sent', 'unknown') AND NOT (round = ?3 AND kind = ?4 AND occasion = ?5) ORDER BY id";
 
-pub(super) async fn commit_pass(store: &Sqlite, change: &PassChange) -> Result<Committed> {
+pub(super) async fn commit_pass(store: &Sql, change: &PassChange) -> Result<Committed> {
     const WHAT: &str = "write what a pass decided";
     let of_another = |customer| customer != &change.customer;
     if of_another(&change.case.customer) || change.delivery.as_ref().is_some_and(|d| of_another(&d.facts.key.customer))
     {
         return Err(StoreError::Corrupt("a pass mixes two customers".to_owned()));
     }
-    let mut tx = store.write(WHAT).await?;
-    let query = sqlx::query(NEXT_VERSION).bind(change.customer.as_str()).bind(change.version);
-    if query.execute(&mut *tx).await.map_err(failed(WHAT))?.rows_affected() == 0 {
+    let mut tx = store.write_beside(WHAT).await?;
+    let query = db::query(NEXT_VERSION).bind(change.customer.as_str()).bind(change.version);
+    if query.execute(&mut tx).await.map_err(failed(WHAT))?.rows_affected() == 0 {
         tx.rollback().await.map_err(failed(WHAT))?;
         return Ok(Committed::Stale);
     }
@@ -127,7 +129,7 @@ pub(super) async fn commit_pass(store: &Sqlite, change: &PassChange) -> Result<C
 /// `None`: one with this key stands there.
 async fn insert(tx: &mut Tx, new: &NewDelivery, at: Timestamp, what: &'static str) -> Result<Option<DeliveryId>> {
     let (facts, key, message) = (&new.facts, &new.facts.key, &new.message);
-    let id: Option<i64> = sqlx::query_scalar(QUEUE)
+    let id: Option<i64> = db::query_scalar(QUEUE)
         .bind(key.customer.as_str())
         .bind(&key.campaign.0)
         .bind(key.round)
@@ -147,13 +149,13 @@ async fn insert(tx: &mut Tx, new: &NewDelivery, at: Timestamp, what: &'static st
         .bind(message.rendered_for.to_string())
         .bind(millis(message.evidence_at))
         .bind(sites_text(&message.sites))
-        .fetch_optional(&mut **tx)
+        .fetch_optional(&mut *tx)
         .await
         .map_err(failed(what))?;
     let Some(id) = id else { return Ok(None) };
-    let addresses = json(&new.recipients.iter().map(|a| a.as_str()).collect::<Vec<_>>());
-    sqlx::query(ADDRESS).bind(id).bind(addresses).execute(&mut **tx).await.map_err(failed(what))?;
-    sqlx::query(STORE_RAW).bind(id).bind(&message.raw).execute(&mut **tx).await.map_err(failed(what))?;
+    let addresses = json(&new.recipients.iter().map(|a| [a.as_str()]).collect::<Vec<_>>());
+    db::query(ADDRESS).bind(id).bind(addresses).execute(&mut *tx).await.map_err(failed(what))?;
+    db::query(STORE_RAW).bind(id).bind(&message.raw).execute(&mut *tx).await.map_err(failed(what))?;
     Ok(Some(DeliveryId(id)))
 }
 
@@ -171,15 +173,15 @@ fn planned(id: DeliveryId, new: &NewDelivery, at: Timestamp) -> Event {
 }
 
 pub(super) async fn claim(
-    store: &Sqlite,
+    store: &Sql,
     owner: &str,
     now: Timestamp,
     lease_until: Timestamp,
 ) -> Result<Option<Claimed>> {
     const WHAT: &str = "take a delivery from the queue";
-    let mut tx = store.write(WHAT).await?;
-    let query = sqlx::query_scalar(CLAIM).bind(owner).bind(millis(now)).bind(millis(lease_until));
-    let id: Option<i64> = query.fetch_optional(&mut *tx).await.map_err(failed(WHAT))?;
+    let mut tx = store.write_beside(WHAT).await?;
+    let query = db::query_scalar(CLAIM).bind(owner).bind(millis(now)).bind(millis(lease_until));
+    let id: Option<i64> = query.fetch_optional(&mut tx).await.map_err(failed(WHAT))?;
     let claimed = match id {
         Some(id) => load(&mut tx, &[id], WHAT).await?.pop(),
         None => None,
@@ -199,7 +201,7 @@ struct ClaimedRow {
 pub(super) async fn load(tx: &mut Tx, ids: &[i64], what: &'static str) -> Result<Vec<Claimed>> {
     let ids = json(&ids);
     let mut recipients = load_recipients(tx, &ids, what).await?;
-    let rows: Vec<ClaimedRow> = sqlx::query_as(CLAIMED).bind(&ids).fetch_all(&mut **tx).await.map_err(failed(what))?;
+    let rows: Vec<ClaimedRow> = db::query_as(CLAIMED).bind(&ids).fetch_all(&mut *tx).await.map_err(failed(what))?;
     rows.into_iter()
         .map(|row| {
             let message = row.delivery.message(row.raw)?;
@@ -209,10 +211,10 @@ pub(super) async fn load(tx: &mut Tx, ids: &[i64], what: &'static str) -> Result
         .collect()
 }
 
-pub(super) async fn replace_message(store: &Sqlite, id: DeliveryId, owner: &str, message: &Message) -> Result<bool> {
+pub(super) async fn replace_message(store: &Sql, id: DeliveryId, owner: &str, message: &Message) -> Result<bool> {
     const WHAT: &str = "replace a message";
-    let mut tx = store.write(WHAT).await?;
-    let replaced = sqlx::query(REPLACE)
+    let mut tx = store.write_beside(WHAT).await?;
+    let replaced = db::query(REPLACE)
         .bind(id.0)
         .bind(owner)
         .bind(&message.message_id)
@@ -221,21 +223,21 @@ pub(super) async fn replace_message(store: &Sqlite, id: DeliveryId, owner: &str,
         .bind(message.rendered_for.to_string())
         .bind(millis(message.evidence_at))
         .bind(sites_text(&message.sites))
-        .execute(&mut *tx)
+        .execute(&mut tx)
         .await
         .map_err(failed(WHAT))?
         .rows_affected()
         == 1;
     if replaced {
-        let query = sqlx::query(REPLACE_RAW).bind(id.0).bind(&message.raw);
-        query.execute(&mut *tx).await.map_err(failed(WHAT))?;
+        let query = db::query(REPLACE_RAW).bind(id.0).bind(&message.raw);
+        query.execute(&mut tx).await.map_err(failed(WHAT))?;
     }
     tx.commit().await.map_err(failed(WHAT))?;
     Ok(replaced)
 }
 
 pub(super) async fn release(
-    store: &Sqlite,
+    store: &Sql,
     id: DeliveryId,
     owner: &str,
     not_before: Timestamp,
@@ -243,24 +245,28 @@ pub(super) async fn release(
     now: Timestamp,
 ) -> Result<()> {
     const WHAT: &str = "give a delivery back to the queue";
-    let mut tx = store.write(WHAT).await?;
-    sqlx::query(RELEASE)
+    let mut tx = store.write_beside(WHAT).await?;
+    db::query(RELEASE)
         .bind(id.0)
         .bind(owner)
         .bind(millis(not_before))
         .bind(why)
         .bind(millis(now))
-        .execute(&mut *tx)
+        .execute(&mut tx)
         .await
         .map_err(failed(WHAT))?;
     tx.commit().await.map_err(failed(WHAT))
 }
 
-pub(super) async fn drop_claimed(store: &Sqlite, id: DeliveryId, owner: &str, why: &str, now: Timestamp) -> Result<()> {
+pub(super) async fn drop_claimed(store: &Sql, id: DeliveryId, owner: &str, why: &str, now: Timestamp) -> Result<()> {
     const WHAT: &str = "drop a delivery";
-    let mut tx = store.write(WHAT).await?;
-    let query = sqlx::query_as(DROP).bind(id.0).bind(owner).bind(why).bind(millis(now));
-    let dropped: Option<Notice> = query.fetch_optional(&mut *tx).await.map_err(failed(WHAT))?;
+    let mut tx = store.write_beside(WHAT).await?;
+    // Its customer is locked before it, as everywhere.
+    let customer: Vec<String> =
+        db::query_scalar(CUSTOMER_OF).bind(id.0).fetch_all(&mut tx).await.map_err(failed(WHAT))?;
+    lock_customers(&mut tx, &json(&customer), WHAT).await?;
+    let query = db::query_as(DROP).bind(id.0).bind(owner).bind(why).bind(millis(now));
+    let dropped: Option<Notice> = query.fetch_optional(&mut tx).await.map_err(failed(WHAT))?;
     if let Some(notice) = dropped {
         // Its case was told one notice less: who decided on the old picture decides again.
         changed(&mut tx, &[id.0], WHAT).await?;
@@ -273,32 +279,32 @@ pub(super) async fn drop_claimed(store: &Sqlite, id: DeliveryId, owner: &str, wh
 
 /// What was told to the customers of these deliveries changed.
 pub(super) async fn changed(tx: &mut Tx, ids: &[i64], what: &'static str) -> Result<()> {
-    sqlx::query(CHANGED).bind(json(&ids)).execute(&mut **tx).await.map_err(failed(what))?;
+    db::query(CHANGED).bind(json(&ids)).execute(&mut *tx).await.map_err(failed(what))?;
     Ok(())
 }
 
-pub(super) async fn free_claims(store: &Sqlite, owner: &str) -> Result<u64> {
+pub(super) async fn free_claims(store: &Sql, owner: &str) -> Result<u64> {
     const WHAT: &str = "free what a dead process had claimed";
     let mut tx = store.write(WHAT).await?;
-    let freed = sqlx::query(FREE_CLAIMS).bind(owner).execute(&mut *tx).await.map_err(failed(WHAT))?;
+    let freed = db::query(FREE_CLAIMS).bind(owner).execute(&mut tx).await.map_err(failed(WHAT))?;
     tx.commit().await.map_err(failed(WHAT))?;
     Ok(freed.rows_affected())
 }
 
-pub(super) async fn next_due(store: &Sqlite) -> Result<Option<Timestamp>> {
-    let query = sqlx::query_scalar(NEXT_DUE).fetch_one(&store.pools.readers);
+pub(super) async fn next_due(store: &Sql) -> Result<Option<Timestamp>> {
+    let query = db::query_scalar(NEXT_DUE).fetch_one(&store.readers);
     let due: Option<i64> = query.await.map_err(failed("ask when the next delivery is due"))?;
     due.map(time).transpose()
 }
 
-pub(super) async fn thread(store: &Sqlite, key: &DeliveryKey) -> Result<Vec<String>> {
-    sqlx::query_scalar(THREAD)
+pub(super) async fn thread(store: &Sql, key: &DeliveryKey) -> Result<Vec<String>> {
+    db::query_scalar(THREAD)
         .bind(key.customer.as_str())
         .bind(&key.campaign.0)
         .bind(key.round)
         .bind(key.kind.as_str())
         .bind(&key.occasion)
-        .fetch_all(&store.pools.readers)
+        .fetch_all(&store.readers)
         .await
         .map_err(failed("read what was sent of a case"))
 }

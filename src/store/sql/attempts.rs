@@ -10,11 +10,11 @@ use super::super::{Claimed, HistoryKind, Result};
 use super::events::{self, Event, Notice};
 use super::outbox::{free_of_holds, load};
 use super::rows::{json, millis, time};
-use super::{Sqlite, failed};
+use super::{Sql, db, failed};
 
 pub(super) const BEGIN: &str = concat!(
     "UPDATE deliveries AS d SET state = 'sending', attempts = attempts + 1, lease_until = ?4, state_at = ?3 \
-     WHERE d.id = ?1 AND d.owner = ?2 AND d.state = 'queued' AND ",
+     WHERE d.id = ?1 AND d.owner = ?2 AND d.state = 'queued' AND d.lease_until > ?3 AND ",
     free_of_holds!(),
     " RETURNING attempts"
 );
@@ -26,7 +26,7 @@ pub(super) const GIVE_BACK: &str = "UPDATE deliveries SET owner = NULL, lease_un
      WHERE id = ?1 AND owner = ?2 AND state = 'queued'";
 
 pub(super) const SETTLE: &str = "UPDATE deliveries SET state = ?3, held = ?4, not_before = coalesce(?5, not_before), \
-         detail = ?6, unknown_before = max(unknown_before, ?7), owner = NULL, lease_until = NULL, state_at = ?8 \
+         detail = ?6, unknown_before = CASE WHEN ?7 THEN 1 ELSE unknown_before END, owner = NULL, lease_until = NULL, state_at = ?8 \
      WHERE id = ?1 AND owner = ?2 AND state = 'sending' RETURNING id, customer, campaign, kind, milestone";
 
 pub(super) const END_ATTEMPT: &str = "UPDATE attempts SET finished_at = ?2, outcome = ?3, reply = ?4 \
@@ -46,22 +46,22 @@ pub(super) const TAKE_ORPHANS: &str = "UPDATE deliveries SET owner = ?1, lease_u
 pub(super) const LAST_ATTEMPT: &str = "SELECT max(started_at) FROM attempts";
 
 pub(super) async fn begin_attempt(
-    store: &Sqlite,
+    store: &Sql,
     id: DeliveryId,
     owner: &str,
     now: Timestamp,
     lease_until: Timestamp,
 ) -> Result<bool> {
     const WHAT: &str = "begin an attempt";
-    let mut tx = store.write(WHAT).await?;
-    let query = sqlx::query_scalar(BEGIN).bind(id.0).bind(owner).bind(millis(now)).bind(millis(lease_until));
-    let number: Option<i64> = query.fetch_optional(&mut *tx).await.map_err(failed(WHAT))?;
+    let mut tx = store.write_beside(WHAT).await?;
+    let query = db::query_scalar(BEGIN).bind(id.0).bind(owner).bind(millis(now)).bind(millis(lease_until));
+    let number: Option<i64> = query.fetch_optional(&mut tx).await.map_err(failed(WHAT))?;
     match number {
-        Some(number) => sqlx::query(OPEN_ATTEMPT).bind(id.0).bind(number).bind(owner).bind(millis(now)),
+        Some(number) => db::query(OPEN_ATTEMPT).bind(id.0).bind(number).bind(owner).bind(millis(now)),
         // Lost, or held since: then it goes back to the queue and waits there.
-        None => sqlx::query(GIVE_BACK).bind(id.0).bind(owner),
+        None => db::query(GIVE_BACK).bind(id.0).bind(owner),
     }
-    .execute(&mut *tx)
+    .execute(&mut tx)
     .await
     .map_err(failed(WHAT))?;
     tx.commit().await.map_err(failed(WHAT))?;
@@ -69,7 +69,7 @@ pub(super) async fn begin_attempt(
 }
 
 pub(super) async fn record_attempt(
-    store: &Sqlite,
+    store: &Sql,
     id: DeliveryId,
     owner: &str,
     attempt: &Attempt,
@@ -83,8 +83,8 @@ pub(super) async fn record_attempt(
         DeliveryState::Queued { not_before } => (None, Some(millis(*not_before))),
         _ => (None, None),
     };
-    let mut tx = store.write(WHAT).await?;
-    let settled: Option<Notice> = sqlx::query_as(SETTLE)
+    let mut tx = store.write_beside(WHAT).await?;
+    let settled: Option<Notice> = db::query_as(SETTLE)
         .bind(id.0)
         .bind(owner)
         .bind(state.as_str())
@@ -93,19 +93,19 @@ pub(super) async fn record_attempt(
         .bind((*state != DeliveryState::Sent).then_some(&attempt.reply))
         .bind(attempt.outcome == Outcome::Unknown)
         .bind(millis(now))
-        .fetch_optional(&mut *tx)
+        .fetch_optional(&mut tx)
         .await
         .map_err(failed(WHAT))?;
     let end = if settled.is_some() { END_ATTEMPT } else { END_LOST_ATTEMPT };
-    let query = sqlx::query(end).bind(id.0).bind(millis(now)).bind(attempt.outcome.as_str()).bind(&attempt.reply);
+    let query = db::query(end).bind(id.0).bind(millis(now)).bind(attempt.outcome.as_str()).bind(&attempt.reply);
     // The fifth is the lost attempt's owner.
     let query = if settled.is_some() { query } else { query.bind(owner) };
-    query.execute(&mut *tx).await.map_err(failed(WHAT))?;
+    query.execute(&mut tx).await.map_err(failed(WHAT))?;
     if let Some(notice) = &settled {
         let rows: Vec<_> =
             recipients.iter().map(|r| (r.address.as_str(), r.state.as_str(), r.reply.as_deref())).collect();
-        let query = sqlx::query(SETTLE_RECIPIENTS).bind(id.0).bind(json(&rows));
-        query.execute(&mut *tx).await.map_err(failed(WHAT))?;
+        let query = db::query(SETTLE_RECIPIENTS).bind(id.0).bind(json(&rows));
+        query.execute(&mut tx).await.map_err(failed(WHAT))?;
         let text = settled_text(state, attempt, recipients);
         let event = text.map(|text| Event::of_delivery(now, notice, HistoryKind::Sent, state.as_str(), &text));
         events::write(&mut tx, event.as_slice(), WHAT).await?;
@@ -130,7 +130,7 @@ fn settled_text(state: &DeliveryState, attempt: &Attempt, recipients: &[Recipien
 }
 
 pub(super) async fn take_orphans(
-    store: &Sqlite,
+    store: &Sql,
     owner: &str,
     all: bool,
     now: Timestamp,
@@ -138,15 +138,15 @@ pub(super) async fn take_orphans(
 ) -> Result<Vec<Claimed>> {
     const WHAT: &str = "take over what a dead process was sending";
     let mut tx = store.write(WHAT).await?;
-    let query = sqlx::query_scalar(TAKE_ORPHANS).bind(owner).bind(all).bind(millis(now)).bind(millis(lease_until));
-    let ids: Vec<i64> = query.fetch_all(&mut *tx).await.map_err(failed(WHAT))?;
+    let query = db::query_scalar(TAKE_ORPHANS).bind(owner).bind(all).bind(millis(now)).bind(millis(lease_until));
+    let ids: Vec<i64> = query.fetch_all(&mut tx).await.map_err(failed(WHAT))?;
     let orphans = load(&mut tx, &ids, WHAT).await?;
     tx.commit().await.map_err(failed(WHAT))?;
     Ok(orphans)
 }
 
-pub(super) async fn last_attempt_at(store: &Sqlite) -> Result<Option<Timestamp>> {
-    let query = sqlx::query_scalar(LAST_ATTEMPT).fetch_one(&store.pools.readers);
+pub(super) async fn last_attempt_at(store: &Sql) -> Result<Option<Timestamp>> {
+    let query = db::query_scalar(LAST_ATTEMPT).fetch_one(&store.readers);
     let at: Option<i64> = query.await.map_err(failed("ask when the last attempt began"))?;
     at.map(time).transpose()
 }

@@ -1,7 +1,10 @@
-//! Rows as SQLite gives them, and the domain's types they stand for. A row that contradicts itself is a loud error.
+//! Rows as the databases give them, and the domain's types they stand for. A row that contradicts itself is a loud error.
+
+use std::io;
 
 use chrono::{DateTime, NaiveDate};
 use serde::Serialize;
+use serde_json::ser::{CharEscape, CompactFormatter, Formatter};
 
 use crate::domain::Timestamp;
 use crate::domain::campaign::{CampaignId, Standing};
@@ -18,13 +21,28 @@ use super::super::{
 };
 
 /// An instant as the store keeps it: UNIX milliseconds.
-pub(super) fn millis(at: Timestamp) -> i64 {
+pub(in crate::store) fn millis(at: Timestamp) -> i64 {
     at.timestamp_millis()
 }
 
-/// Rows for `json_each`: one bound text instead of a statement a row.
+/// Rows for `json_each`: one bound text instead of a statement a row. U+0000, which PostgreSQL refuses in any text and a
+/// page may hold, becomes U+FFFD.
 pub(super) fn json<T: Serialize>(rows: &T) -> String {
-    serde_json::to_string(rows).expect("texts, numbers and nothing always make JSON")
+    let mut text = Vec::new();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut text, NoNul);
+    rows.serialize(&mut serializer).expect("texts, numbers and nothing always make JSON");
+    String::from_utf8(text).expect("serde_json writes UTF-8")
+}
+
+struct NoNul;
+
+impl Formatter for NoNul {
+    fn write_char_escape<W: io::Write + ?Sized>(&mut self, writer: &mut W, escape: CharEscape) -> io::Result<()> {
+        match escape {
+            CharEscape::AsciiControl(0) => writer.write_all(b"\\ufffd"),
+            other => CompactFormatter.write_char_escape(writer, other),
+        }
+    }
 }
 
 pub(super) fn time(millis: i64) -> Result<Timestamp> {

@@ -15,7 +15,7 @@ use super::super::listing::{self, Known, Listing, Sighting};
 use super::super::{Committed, CustomerState, Entry, LookChange, Refused, Result, StoreError};
 use super::events::{self, Event};
 use super::rows::{self, ObservationRow, json, millis, observation_columns, site_text, time};
-use super::{Sqlite, Tx, cases, failed};
+use super::{Sql, Tx, cases, db, failed, lock_customers};
 
 /// Rows to one bound text: large enough to make statements few, small enough to keep texts below a megabyte or so.
 const CHUNK: usize = 5_000;
@@ -39,17 +39,17 @@ pub(super) const SITES_OF: &str = concat!(
       WHERE s.customer IN (SELECT value FROM json_each(?1)) ORDER BY s.customer, s.site"
 );
 
-pub(super) const SEEN_AGAIN: &str = "UPDATE observations SET last_seen_at = j.value ->> 1, detail = j.value ->> 2 \
-     FROM json_each(?1) AS j WHERE observations.id = j.value ->> 0";
+pub(super) const SEEN_AGAIN: &str = "UPDATE observations SET last_seen_at = CAST(j.value ->> 1 AS BIGINT), detail = j.value ->> 2 \
+     FROM json_each(?1) AS j WHERE observations.id = CAST(j.value ->> 0 AS BIGINT)";
 
 pub(super) const SEEN_NEW: &str = "INSERT INTO observations (customer, site, verdict, reason, server_type, auth_method, \
          raw_server_type, raw_auth_method, detail, first_seen_at, last_seen_at) \
      SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, \
-            value ->> 8, value ->> 9, value ->> 9 \
+            value ->> 8, CAST(value ->> 9 AS BIGINT), CAST(value ->> 9 AS BIGINT) \
      FROM json_each(?1) ORDER BY key RETURNING id, customer, site";
 
 pub(super) const LIST: &str = "INSERT INTO sites (customer, site, listed, observation, unreadable_scans) \
-     SELECT value ->> 0, value ->> 1, 1, value ->> 2, value ->> 3 FROM json_each(?1) WHERE true \
+     SELECT value ->> 0, value ->> 1, 1, CAST(value ->> 2 AS BIGINT), CAST(value ->> 3 AS BIGINT) FROM json_each(?1) WHERE true \
      ON CONFLICT (customer, site) DO UPDATE SET listed = 1, observation = excluded.observation, \
          unreadable_scans = excluded.unreadable_scans";
 
@@ -59,7 +59,7 @@ pub(super) const UNLIST: &str = "UPDATE sites SET listed = 0, unreadable_scans =
 pub(super) const PLACEHOLDER_GOES: &str =
     "DELETE FROM sites WHERE site = '' AND customer IN (SELECT value FROM json_each(?1))";
 
-pub(super) const LOOKED: &str = "UPDATE customers SET version = version + 1, refused_at = j.value ->> 1, \
+pub(super) const LOOKED: &str = "UPDATE customers SET version = version + 1, refused_at = CAST(j.value ->> 1 AS BIGINT), \
          refused_entry = j.value ->> 2 \
      FROM json_each(?1) AS j WHERE customers.id = j.value ->> 0";
 
@@ -71,10 +71,10 @@ struct CustomerRow {
 }
 
 /// Writes only what differs: on most mornings the file is the one of yesterday.
-pub(super) async fn sync_customers(store: &Sqlite, entries: &[Entry], at: Timestamp) -> Result<()> {
+pub(super) async fn sync_customers(store: &Sql, entries: &[Entry], at: Timestamp) -> Result<()> {
     const WHAT: &str = "take note of the customers";
     let mut tx = store.write(WHAT).await?;
-    let known: Vec<CustomerRow> = sqlx::query_as(CUSTOMERS).fetch_all(&mut *tx).await.map_err(failed(WHAT))?;
+    let known: Vec<CustomerRow> = db::query_as(CUSTOMERS).fetch_all(&mut tx).await.map_err(failed(WHAT))?;
     let known: HashMap<&str, &CustomerRow> = known.iter().map(|row| (row.id.as_str(), row)).collect();
     let named: HashMap<&str, &Entry> = entries.iter().map(|entry| (entry.id.as_str(), entry)).collect();
     let differs = |e: &Entry| known.get(e.id.as_str()).is_none_or(|row| row.gone || row.name != e.name);
@@ -82,11 +82,11 @@ pub(super) async fn sync_customers(store: &Sqlite, entries: &[Entry], at: Timest
     let leave: Vec<_> =
         known.values().filter(|r| !r.gone && !named.contains_key(r.id.as_str())).map(|r| &r.id).collect();
     for rows in enter.chunks(CHUNK) {
-        let query = sqlx::query(ENTER).bind(json(&rows)).bind(millis(at));
-        query.execute(&mut *tx).await.map_err(failed(WHAT))?;
+        let query = db::query(ENTER).bind(json(&rows)).bind(millis(at));
+        query.execute(&mut tx).await.map_err(failed(WHAT))?;
     }
     for ids in leave.chunks(CHUNK) {
-        sqlx::query(LEAVE).bind(json(&ids)).bind(millis(at)).execute(&mut *tx).await.map_err(failed(WHAT))?;
+        db::query(LEAVE).bind(json(&ids)).bind(millis(at)).execute(&mut tx).await.map_err(failed(WHAT))?;
     }
     tx.commit().await.map_err(failed(WHAT))
 }
@@ -101,7 +101,7 @@ struct VersionRow {
 
 #[derive(sqlx::FromRow)]
 struct KnownRow {
-    listed: bool,
+    listed: i64,
     unreadable_scans: i64,
     #[sqlx(flatten)]
     seen: ObservationRow,
@@ -111,7 +111,7 @@ impl KnownRow {
     fn known(self) -> Result<Known> {
         Ok(Known {
             observation: self.seen.id,
-            listed: self.listed,
+            listed: self.listed != 0,
             unreadable_scans: rows::count(self.unreadable_scans)?,
             seen: self.seen.observation()?,
         })
@@ -119,12 +119,12 @@ impl KnownRow {
 }
 
 /// Reads them with a handful of statements, however many there are.
-pub(super) async fn customer_states(store: &Sqlite, ids: &[CustomerId]) -> Result<Vec<CustomerState>> {
+pub(super) async fn customer_states(store: &Sql, ids: &[CustomerId]) -> Result<Vec<CustomerState>> {
     const WHAT: &str = "read the customers' states";
     let asked = json(&ids.iter().map(CustomerId::as_str).collect::<Vec<_>>());
     let mut tx = store.read(WHAT).await?;
     let versions: Vec<VersionRow> =
-        sqlx::query_as(VERSIONS).bind(&asked).fetch_all(&mut *tx).await.map_err(failed(WHAT))?;
+        db::query_as(VERSIONS).bind(&asked).fetch_all(&mut tx).await.map_err(failed(WHAT))?;
     let cases = cases::of(&mut tx, &asked, WHAT).await?;
     let mut sites = known_sites(&mut tx, &asked, WHAT).await?;
     tx.commit().await.map_err(failed(WHAT))?;
@@ -149,7 +149,7 @@ pub(super) async fn customer_states(store: &Sqlite, ids: &[CustomerId]) -> Resul
 }
 
 async fn known_sites(tx: &mut Tx, ids: &str, what: &'static str) -> Result<HashMap<CustomerId, Vec<Known>>> {
-    let rows: Vec<KnownRow> = sqlx::query_as(SITES_OF).bind(ids).fetch_all(&mut **tx).await.map_err(failed(what))?;
+    let rows: Vec<KnownRow> = db::query_as(SITES_OF).bind(ids).fetch_all(&mut *tx).await.map_err(failed(what))?;
     let mut sites: HashMap<CustomerId, Vec<Known>> = HashMap::new();
     for row in rows {
         let known = row.known()?;
@@ -161,17 +161,18 @@ async fn known_sites(tx: &mut Tx, ids: &str, what: &'static str) -> Result<HashM
 const WRITE: &str = "write what looks changed";
 
 /// Writes a batch with about a dozen statements, however many customers are in it.
-pub(super) async fn commit(store: &Sqlite, changes: &[LookChange]) -> Result<Vec<Committed>> {
+pub(super) async fn commit(store: &Sql, changes: &[LookChange]) -> Result<Vec<Committed>> {
     if changes.is_empty() {
         return Ok(Vec::new());
     }
     if changes.iter().any(|c| c.cases.iter().any(|case| case.customer != c.customer)) {
         return Err(StoreError::Corrupt("a look at one customer changes a case of another".to_owned()));
     }
-    let mut tx = store.write(WRITE).await?;
     let asked = json(&changes.iter().map(|c| c.customer.as_str()).collect::<Vec<_>>());
+    let mut tx = store.write_beside(WRITE).await?;
+    lock_customers(&mut tx, &asked, WRITE).await?;
     let versions: Vec<VersionRow> =
-        sqlx::query_as(VERSIONS).bind(&asked).fetch_all(&mut *tx).await.map_err(failed(WRITE))?;
+        db::query_as(VERSIONS).bind(&asked).fetch_all(&mut tx).await.map_err(failed(WRITE))?;
     let mut versions: HashMap<String, i64> = versions.into_iter().map(|row| (row.id, row.version)).collect();
     // Taken out with its first change: a second one of the same batch was decided on the same version and is stale.
     let (committed, fresh): (Vec<_>, Vec<_>) = changes
@@ -197,7 +198,7 @@ async fn write_customers(tx: &mut Tx, fresh: &[&LookChange]) -> Result<()> {
         (c.customer.as_str().to_owned(), refused.map(|r| millis(r.at)), refused.map(|r| r.fingerprint.clone()))
     };
     let rows: Vec<_> = fresh.iter().map(looked).collect();
-    sqlx::query(LOOKED).bind(json(&rows)).execute(&mut **tx).await.map_err(failed(WRITE))?;
+    db::query(LOOKED).bind(json(&rows)).execute(&mut *tx).await.map_err(failed(WRITE))?;
     let all: Vec<_> = fresh.iter().flat_map(|c| &c.cases).collect();
     cases::write(tx, &all, WRITE).await?;
     let happened: Vec<_> = fresh
@@ -223,22 +224,22 @@ async fn write_sites(tx: &mut Tx, fresh: &[&LookChange], asked: &str) -> Result<
     let placeholders: Vec<_> = listings.iter().filter(|(_, l)| l.placeholder_goes).map(|(c, _)| c.as_str()).collect();
 
     if !again.is_empty() {
-        sqlx::query(SEEN_AGAIN).bind(json(&again)).execute(&mut **tx).await.map_err(failed(WRITE))?;
+        db::query(SEEN_AGAIN).bind(json(&again)).execute(&mut *tx).await.map_err(failed(WRITE))?;
     }
     let numbers: Vec<(i64, String, String)> = match new.is_empty() {
         true => Vec::new(),
-        false => sqlx::query_as(SEEN_NEW).bind(json(&new)).fetch_all(&mut **tx).await.map_err(failed(WRITE))?,
+        false => db::query_as(SEEN_NEW).bind(json(&new)).fetch_all(&mut *tx).await.map_err(failed(WRITE))?,
     };
     let numbers: HashMap<(String, String), i64> = numbers.into_iter().map(|(id, c, s)| ((c, s), id)).collect();
     let listed: Vec<_> = sightings().filter(|s| s.moved).filter_map(|s| site_row(s, &numbers)).collect();
     if !listed.is_empty() {
-        sqlx::query(LIST).bind(json(&listed)).execute(&mut **tx).await.map_err(failed(WRITE))?;
+        db::query(LIST).bind(json(&listed)).execute(&mut *tx).await.map_err(failed(WRITE))?;
     }
     if !unlisted.is_empty() {
-        sqlx::query(UNLIST).bind(json(&unlisted)).execute(&mut **tx).await.map_err(failed(WRITE))?;
+        db::query(UNLIST).bind(json(&unlisted)).execute(&mut *tx).await.map_err(failed(WRITE))?;
     }
     if !placeholders.is_empty() {
-        sqlx::query(PLACEHOLDER_GOES).bind(json(&placeholders)).execute(&mut **tx).await.map_err(failed(WRITE))?;
+        db::query(PLACEHOLDER_GOES).bind(json(&placeholders)).execute(&mut *tx).await.map_err(failed(WRITE))?;
     }
     Ok(())
 }

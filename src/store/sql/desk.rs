@@ -5,25 +5,26 @@
 
 use std::collections::HashMap;
 
+use crate::domain::Timestamp;
 use crate::domain::delivery::{DeliveryId, DeliveryState, Held, Recipient};
 
-use super::super::{Acted, AttemptRow, By, Claimed, Delivery, HistoryKind, Hold, OutboxAction, OutboxFilter, Result};
+use super::super::{Acted, AttemptRow, By, Claimed, Delivery, HistoryKind, Hold, HoldKind, OutboxAction, OutboxFilter, Result};
 use super::events::{self, Event, Notice};
 use super::outbox::{changed, load, nothing_more_to_send};
 use super::rows::{
     AttemptLine, DeliveryRow, HoldRow, RecipientRow, count, delivery_columns, delivery_state, json, millis,
 };
-use super::{Sqlite, Tx, failed};
+use super::{Sql, Tx, db, failed};
 
 pub(super) const LIST: &str = concat!(
     "SELECT ",
     delivery_columns!(),
     " FROM deliveries AS d WHERE (?1 = '[]' OR d.state IN (SELECT value FROM json_each(?1))) \
-      AND (?2 IS NULL OR d.customer = ?2) ORDER BY d.id DESC LIMIT ?3"
+      AND (CAST(?2 AS TEXT) IS NULL OR d.customer = ?2) ORDER BY d.id DESC LIMIT ?3"
 );
 
 pub(super) const RECIPIENTS: &str = "SELECT delivery, address, state, reply FROM recipients \
-     WHERE delivery IN (SELECT value FROM json_each(?1)) ORDER BY delivery, position";
+     WHERE delivery IN (SELECT CAST(value AS BIGINT) FROM json_each(?1)) ORDER BY delivery, position";
 
 pub(super) const ATTEMPTS: &str = "SELECT delivery, number, started_at, finished_at, outcome, reply FROM attempts \
      WHERE delivery = ?1 ORDER BY number";
@@ -33,24 +34,24 @@ pub(super) const COUNTS: &str = "SELECT state, count(*) FROM deliveries GROUP BY
 pub(super) const STANDING: &str = "SELECT d.id, d.customer, d.campaign, d.kind, d.milestone, d.state, d.held, \
          d.not_before, d.lease_until, \
          NOT EXISTS (SELECT 1 FROM recipients AS r WHERE r.delivery = d.id AND r.state <> 'rejected') AS all_rejected \
-     FROM deliveries AS d WHERE d.id IN (SELECT value FROM json_each(?1))";
+     FROM deliveries AS d WHERE d.id IN (SELECT CAST(value AS BIGINT) FROM json_each(?1))";
 
 pub(super) const APPROVE: &str = "UPDATE deliveries SET state = 'queued', held = NULL, not_before = ?2, day = ?3, \
-         approved_by = ?4, approved_at = ?2, state_at = ?2 WHERE id IN (SELECT value FROM json_each(?1))";
+         approved_by = ?4, approved_at = ?2, state_at = ?2 WHERE id IN (SELECT CAST(value AS BIGINT) FROM json_each(?1))";
 
 pub(super) const RETRY: &str = "UPDATE deliveries SET state = 'queued', held = NULL, not_before = ?2, \
-         owner = NULL, lease_until = NULL, state_at = ?2 WHERE id IN (SELECT value FROM json_each(?1))";
+         owner = NULL, lease_until = NULL, state_at = ?2 WHERE id IN (SELECT CAST(value AS BIGINT) FROM json_each(?1))";
 
 pub(super) const ASK_ALL_AGAIN: &str =
-    "UPDATE recipients SET state = 'pending' WHERE delivery IN (SELECT value FROM json_each(?1))";
+    "UPDATE recipients SET state = 'pending' WHERE delivery IN (SELECT CAST(value AS BIGINT) FROM json_each(?1))";
 
 pub(super) const CANCEL: &str = concat!(
     "UPDATE deliveries SET state = ",
     nothing_more_to_send!(),
-    ", cancelled = (",
+    ", cancelled = CASE WHEN (",
     nothing_more_to_send!(),
-    ") = 'dropped', held = NULL, owner = NULL, lease_until = NULL, detail = ?3, state_at = ?2 \
-      WHERE id IN (SELECT value FROM json_each(?1))"
+    ") = 'dropped' THEN 1 ELSE 0 END, held = NULL, owner = NULL, lease_until = NULL, detail = ?3, state_at = ?2 \
+      WHERE id IN (SELECT CAST(value AS BIGINT) FROM json_each(?1))"
 );
 
 pub(super) const HOLDS: &str = "SELECT kind, reason, set_by, set_at FROM holds ORDER BY set_at, kind";
@@ -60,14 +61,14 @@ pub(super) const CLEAR_HOLDS: &str = "DELETE FROM holds";
 pub(super) const HELD_FOR_THEM: &str = "SELECT id, customer, campaign, kind, milestone FROM deliveries \
      WHERE state = 'held' AND held = 'hold' ORDER BY id";
 
-pub(super) async fn deliveries(store: &Sqlite, filter: &OutboxFilter) -> Result<Vec<Delivery>> {
+pub(super) async fn deliveries(store: &Sql, filter: &OutboxFilter) -> Result<Vec<Delivery>> {
     const WHAT: &str = "list the deliveries";
     let mut tx = store.read(WHAT).await?;
-    let rows: Vec<DeliveryRow> = sqlx::query_as(LIST)
+    let rows: Vec<DeliveryRow> = db::query_as(LIST)
         .bind(json(&filter.states))
         .bind(filter.customer.as_ref().map(|id| id.as_str()))
-        .bind(filter.limit.map_or(-1, i64::from))
-        .fetch_all(&mut *tx)
+        .bind(filter.limit.map_or(i64::MAX, i64::from))
+        .fetch_all(&mut tx)
         .await
         .map_err(failed(WHAT))?;
     let ids = json(&rows.iter().map(|row| row.id).collect::<Vec<_>>());
@@ -88,7 +89,7 @@ pub(super) async fn load_recipients(
     what: &'static str,
 ) -> Result<HashMap<i64, Vec<Recipient>>> {
     let rows: Vec<RecipientRow> =
-        sqlx::query_as(RECIPIENTS).bind(ids).fetch_all(&mut **tx).await.map_err(failed(what))?;
+        db::query_as(RECIPIENTS).bind(ids).fetch_all(&mut *tx).await.map_err(failed(what))?;
     let mut recipients: HashMap<i64, Vec<Recipient>> = HashMap::new();
     for row in rows {
         recipients.entry(row.delivery).or_default().push(row.recipient()?);
@@ -96,19 +97,19 @@ pub(super) async fn load_recipients(
     Ok(recipients)
 }
 
-pub(super) async fn delivery(store: &Sqlite, id: DeliveryId) -> Result<Option<(Claimed, Vec<AttemptRow>)>> {
+pub(super) async fn delivery(store: &Sql, id: DeliveryId) -> Result<Option<(Claimed, Vec<AttemptRow>)>> {
     const WHAT: &str = "read a delivery";
     let mut tx = store.read(WHAT).await?;
     let claimed = load(&mut tx, &[id.0], WHAT).await?.pop();
     let attempts: Vec<AttemptLine> =
-        sqlx::query_as(ATTEMPTS).bind(id.0).fetch_all(&mut *tx).await.map_err(failed(WHAT))?;
+        db::query_as(ATTEMPTS).bind(id.0).fetch_all(&mut tx).await.map_err(failed(WHAT))?;
     tx.commit().await.map_err(failed(WHAT))?;
     let attempts = attempts.into_iter().map(AttemptLine::attempt).collect::<Result<_>>()?;
     Ok(claimed.map(|claimed| (claimed, attempts)))
 }
 
-pub(super) async fn outbox_counts(store: &Sqlite) -> Result<Vec<(&'static str, u64)>> {
-    let query = sqlx::query_as(COUNTS).fetch_all(&store.pools.readers);
+pub(super) async fn outbox_counts(store: &Sql) -> Result<Vec<(&'static str, u64)>> {
+    let query = db::query_as(COUNTS).fetch_all(&store.readers);
     let rows: Vec<(String, i64)> = query.await.map_err(failed("count the deliveries"))?;
     let rows: HashMap<String, i64> = rows.into_iter().collect();
     DeliveryState::WORDS.iter().map(|w| Ok((*w, count(rows.get(*w).copied().unwrap_or(0))?))).collect()
@@ -141,14 +142,14 @@ impl Standing {
     }
 }
 
-pub(super) async fn act(store: &Sqlite, ids: &[DeliveryId], action: OutboxAction, by: &By) -> Result<Vec<Acted>> {
+pub(super) async fn act(store: &Sql, ids: &[DeliveryId], action: OutboxAction, by: &By) -> Result<Vec<Acted>> {
     const WHAT: &str = "act on deliveries";
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     let mut tx = store.write(WHAT).await?;
     let asked = json(&ids.iter().map(|id| id.0).collect::<Vec<_>>());
-    let rows: Vec<Standing> = sqlx::query_as(STANDING).bind(asked).fetch_all(&mut *tx).await.map_err(failed(WHAT))?;
+    let rows: Vec<Standing> = db::query_as(STANDING).bind(asked).fetch_all(&mut tx).await.map_err(failed(WHAT))?;
     let mut acted = HashMap::new();
     let mut moved = Vec::new();
     for row in rows {
@@ -162,14 +163,14 @@ pub(super) async fn act(store: &Sqlite, ids: &[DeliveryId], action: OutboxAction
         OutboxAction::Approve => approve(&mut tx, &done, by, WHAT).await?,
         OutboxAction::Retry => {
             let again: Vec<i64> = moved.iter().filter(|row| row.all_rejected).map(|row| row.notice.id).collect();
-            sqlx::query(ASK_ALL_AGAIN).bind(json(&again)).execute(&mut *tx).await.map_err(failed(WHAT))?;
-            let query = sqlx::query(RETRY).bind(json(&done)).bind(millis(by.at));
-            query.execute(&mut *tx).await.map_err(failed(WHAT))?;
+            db::query(ASK_ALL_AGAIN).bind(json(&again)).execute(&mut tx).await.map_err(failed(WHAT))?;
+            let query = db::query(RETRY).bind(json(&done)).bind(millis(by.at));
+            query.execute(&mut tx).await.map_err(failed(WHAT))?;
         }
         OutboxAction::Cancel => {
             let detail = format!("cancelled by {}", by.who);
-            let query = sqlx::query(CANCEL).bind(json(&done)).bind(millis(by.at)).bind(detail);
-            query.execute(&mut *tx).await.map_err(failed(WHAT))?;
+            let query = db::query(CANCEL).bind(json(&done)).bind(millis(by.at)).bind(detail);
+            query.execute(&mut tx).await.map_err(failed(WHAT))?;
         }
     }
     let word = match action {
@@ -184,12 +185,12 @@ pub(super) async fn act(store: &Sqlite, ids: &[DeliveryId], action: OutboxAction
 
 /// From now on they count as told, on the day of the approval.
 async fn approve(tx: &mut Tx, ids: &[i64], by: &By, what: &'static str) -> Result<()> {
-    sqlx::query(APPROVE)
+    db::query(APPROVE)
         .bind(json(&ids))
         .bind(millis(by.at))
         .bind(by.day.to_string())
         .bind(&by.who)
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await
         .map_err(failed(what))?;
     Ok(())
@@ -210,21 +211,21 @@ async fn record<'a>(
     changed(tx, &notices.map(|n| n.id).collect::<Vec<_>>(), what).await
 }
 
-pub(super) async fn holds(store: &Sqlite) -> Result<Vec<Hold>> {
-    let query = sqlx::query_as(HOLDS).fetch_all(&store.pools.readers);
+pub(super) async fn holds(store: &Sql) -> Result<Vec<Hold>> {
+    let query = db::query_as(HOLDS).fetch_all(&store.readers);
     let rows: Vec<HoldRow> = query.await.map_err(failed("read the holds"))?;
     rows.into_iter().map(HoldRow::hold).collect()
 }
 
-pub(super) async fn set_hold(store: &Sqlite, hold: &Hold) -> Result<()> {
+pub(super) async fn set_hold(store: &Sql, hold: &Hold) -> Result<()> {
     const WHAT: &str = "set a hold";
     let mut tx = store.write(WHAT).await?;
-    let set = sqlx::query(SET_HOLD)
+    let set = db::query(SET_HOLD)
         .bind(hold.kind.as_str())
         .bind(&hold.reason)
         .bind(&hold.set_by)
         .bind(millis(hold.set_at))
-        .execute(&mut *tx)
+        .execute(&mut tx)
         .await
         .map_err(failed(WHAT))?;
     if set.rows_affected() == 1 {
@@ -234,13 +235,24 @@ pub(super) async fn set_hold(store: &Sqlite, hold: &Hold) -> Result<()> {
     tx.commit().await.map_err(failed(WHAT))
 }
 
-pub(super) async fn clear_holds(store: &Sqlite, by: &By) -> Result<Vec<Hold>> {
+/// Holds all mail of a state that is not the one that was here, and writes it down.
+pub(in crate::store) async fn hold_restored(tx: &mut Tx, reason: &str, now: Timestamp, what: &'static str) -> Result<()> {
+    let query = db::query(SET_HOLD).bind(HoldKind::Restored.as_str()).bind(reason).bind("kigen");
+    let set = query.bind(millis(now)).execute(&mut *tx).await.map_err(failed(what))?;
+    if set.rows_affected() == 1 {
+        let text = format!("all mail held ({}): {reason}", HoldKind::Restored.as_str());
+        events::write(tx, &[Event::of_all(now, "hold", text)], what).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn clear_holds(store: &Sql, by: &By) -> Result<Vec<Hold>> {
     const WHAT: &str = "clear the holds";
     let mut tx = store.write(WHAT).await?;
-    let rows: Vec<HoldRow> = sqlx::query_as(HOLDS).fetch_all(&mut *tx).await.map_err(failed(WHAT))?;
+    let rows: Vec<HoldRow> = db::query_as(HOLDS).fetch_all(&mut tx).await.map_err(failed(WHAT))?;
     let cleared = rows.into_iter().map(HoldRow::hold).collect::<Result<Vec<_>>>()?;
-    sqlx::query(CLEAR_HOLDS).execute(&mut *tx).await.map_err(failed(WHAT))?;
-    let held: Vec<Notice> = sqlx::query_as(HELD_FOR_THEM).fetch_all(&mut *tx).await.map_err(failed(WHAT))?;
+    db::query(CLEAR_HOLDS).execute(&mut tx).await.map_err(failed(WHAT))?;
+    let held: Vec<Notice> = db::query_as(HELD_FOR_THEM).fetch_all(&mut tx).await.map_err(failed(WHAT))?;
     approve(&mut tx, &held.iter().map(|n| n.id).collect::<Vec<_>>(), by, WHAT).await?;
     record(&mut tx, held.iter(), "released", by, WHAT).await?;
     if !cleared.is_empty() {

@@ -2,6 +2,8 @@
 //!
 //! Invariants: what stands is one row however often it is raised; a group is told and its mail queued in one transaction.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use serde::Serialize;
 
@@ -17,7 +19,7 @@ use super::super::{
     SendingOperatorMail, SiteCounts, StoreError, Untold,
 };
 use super::rows::{count, delivery_state, json, millis, time, word};
-use super::{Sqlite, Tx, failed};
+use super::{Sql, Tx, db, failed};
 
 /// The columns of [`MailRow`].
 macro_rules! operator_mail_columns {
@@ -27,15 +29,15 @@ macro_rules! operator_mail_columns {
 }
 
 pub(super) const RAISE: &str = "INSERT INTO alerts (cause, key, customer, name, detail, lasts, first_at, last_at, times) \
-     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, ?2, ?2, 1 \
+     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, CAST(value ->> 5 AS BIGINT), ?2, ?2, CAST(value ->> 6 AS BIGINT) \
      FROM json_each(?1) WHERE true ORDER BY key \
      ON CONFLICT (cause, key) WHERE over_at IS NULL \
-     DO UPDATE SET times = times + 1, last_at = excluded.last_at";
+     DO UPDATE SET times = alerts.times + excluded.times, last_at = excluded.last_at";
 
 pub(super) const OVER: &str = "UPDATE alerts SET over_at = ?3 WHERE cause = ?1 AND over_at IS NULL AND lasts = 1 \
      AND key NOT IN (SELECT value FROM json_each(?2))";
 
-pub(super) const UNTOLD_ALERTS: &str = "SELECT cause, count(*), sum(times), min(first_at), max(id), \
+pub(super) const UNTOLD_ALERTS: &str = "SELECT cause, count(*), CAST(sum(times) AS BIGINT), min(first_at), max(id), \
          (SELECT max(t.told_at) FROM alerts AS t WHERE t.cause = a.cause AND t.told_at IS NOT NULL) \
      FROM alerts AS a WHERE told_at IS NULL GROUP BY cause ORDER BY cause";
 
@@ -70,7 +72,7 @@ pub(super) const CLAIM_OPERATOR_MAIL: &str = concat!(
 
 pub(super) const RECORD_OPERATOR_MAIL: &str = "UPDATE operator_mails SET state = ?3, owner = NULL, lease_until = NULL, \
          not_before = coalesce(?4, not_before), detail = ?5, recipients = ?6, blocked = blocked + ?7, \
-         unknown_before = max(unknown_before, ?8), state_at = ?9 \
+         unknown_before = CASE WHEN ?8 THEN 1 ELSE unknown_before END, state_at = ?9 \
      WHERE id = ?1 AND owner = ?2 AND state = 'sending'";
 
 pub(super) const OPERATOR_MAILS: &str =
@@ -96,7 +98,7 @@ pub(super) const NOTE_DAY: &str = "INSERT INTO days (day, affected, switched, co
          unreadable = ?6";
 
 pub(super) const DAYS: &str = "SELECT day, affected, switched, consent_missing, not_exchange_online, unreadable \
-     FROM (SELECT * FROM days ORDER BY day DESC LIMIT ?1) ORDER BY day";
+     FROM (SELECT * FROM days ORDER BY day DESC LIMIT ?1) AS newest ORDER BY day";
 
 pub(super) const HAPPENED: &str = "SELECT word, count(*) FROM events INDEXED BY events_at WHERE at > ?1 AND customer IS NOT NULL \
      GROUP BY word ORDER BY word";
@@ -104,9 +106,9 @@ pub(super) const HAPPENED: &str = "SELECT word, count(*) FROM events INDEXED BY 
 pub(super) const HAPPENED_TO: &str = "SELECT DISTINCT e.customer, k.name FROM events AS e INDEXED BY events_at \
      CROSS JOIN customers AS k ON k.id = e.customer WHERE e.at > ?1 AND e.word = ?2 ORDER BY e.customer LIMIT ?3";
 
-/// cause, key, customer, name, detail, lasts
+/// cause, key, customer, name, detail, lasts, times
 #[derive(Serialize)]
-struct Raised<'a>(&'static str, &'a str, Option<&'a str>, Option<&'a str>, &'a str, u8);
+struct Raised<'a>(&'static str, &'a str, Option<&'a str>, Option<&'a str>, &'a str, u8, u32);
 
 #[derive(sqlx::FromRow)]
 struct MailRow {
@@ -118,7 +120,7 @@ struct MailRow {
     recipients: String,
     attempts: i64,
     blocked: i64,
-    unknown_before: bool,
+    unknown_before: i64,
     subject: String,
     created_at: i64,
     state_at: i64,
@@ -151,7 +153,7 @@ impl MailRow {
             recipients: rows.into_iter().map(recipient).collect::<Result<_>>()?,
             attempts: count(self.attempts)?,
             blocked: count(self.blocked)?,
-            unknown_before: self.unknown_before,
+            unknown_before: self.unknown_before != 0,
             subject: self.subject,
             created_at: time(self.created_at)?,
             state_at: time(self.state_at)?,
@@ -165,7 +167,7 @@ fn recipients_text<'a>(recipients: impl Iterator<Item = (&'a Address, RecipientS
 
 async fn queue(tx: &mut Tx, mail: &NewOperatorMail, at: Timestamp, what: &'static str) -> Result<bool> {
     let recipients = recipients_text(mail.to.iter().map(|to| (to, RecipientState::Pending, None)));
-    let queued = sqlx::query(QUEUE_OPERATOR_MAIL)
+    let queued = db::query(QUEUE_OPERATOR_MAIL)
         .bind(&mail.key)
         .bind(mail.kind.as_str())
         .bind(millis(at))
@@ -174,41 +176,45 @@ async fn queue(tx: &mut Tx, mail: &NewOperatorMail, at: Timestamp, what: &'stati
         .bind(mail.envelope_from.as_str())
         .bind(recipients)
         .bind(&mail.raw)
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await
         .map_err(failed(what))?;
     Ok(queued.rows_affected() == 1)
 }
 
 #[async_trait]
-impl Operators for Sqlite {
+impl Operators for Sql {
     async fn raise(&self, alerts: &[NewAlert], at: Timestamp) -> Result<()> {
         const WHAT: &str = "raise an alert";
         if alerts.is_empty() {
             return Ok(());
         }
-        let rows: Vec<Raised<'_>> = alerts
-            .iter()
-            .map(|a| {
-                let (id, name) = a.customer.as_ref().map(|(id, name)| (id.as_str(), name.as_str())).unzip();
-                Raised(a.cause.as_str(), &a.key, id, name, &a.detail, u8::from(a.cause.lasts()))
-            })
-            .collect();
+        // One row a thing: no database likes to change a row twice in one statement.
+        let mut rows: Vec<Raised<'_>> = Vec::new();
+        let mut places = HashMap::new();
+        for a in alerts {
+            let (id, name) = a.customer.as_ref().map(|(id, name)| (id.as_str(), name.as_str())).unzip();
+            let place = *places.entry((a.cause.as_str(), a.key.as_str())).or_insert(rows.len());
+            match rows.get_mut(place) {
+                Some(row) => row.6 += 1,
+                None => rows.push(Raised(a.cause.as_str(), &a.key, id, name, &a.detail, a.cause.lasts().into(), 1)),
+            }
+        }
         let mut tx = self.write(WHAT).await?;
-        sqlx::query(RAISE).bind(json(&rows)).bind(millis(at)).execute(&mut *tx).await.map_err(failed(WHAT))?;
+        db::query(RAISE).bind(json(&rows)).bind(millis(at)).execute(&mut tx).await.map_err(failed(WHAT))?;
         tx.commit().await.map_err(failed(WHAT))
     }
 
     async fn over(&self, cause: Cause, still: &[String], at: Timestamp) -> Result<()> {
         const WHAT: &str = "end an alert";
         let mut tx = self.write(WHAT).await?;
-        let query = sqlx::query(OVER).bind(cause.as_str()).bind(json(&still)).bind(millis(at));
-        query.execute(&mut *tx).await.map_err(failed(WHAT))?;
+        let query = db::query(OVER).bind(cause.as_str()).bind(json(&still)).bind(millis(at));
+        query.execute(&mut tx).await.map_err(failed(WHAT))?;
         tx.commit().await.map_err(failed(WHAT))
     }
 
     async fn untold_alerts(&self) -> Result<Vec<AlertGroup>> {
-        let query = sqlx::query_as(UNTOLD_ALERTS).fetch_all(&self.pools.readers);
+        let query = db::query_as(UNTOLD_ALERTS).fetch_all(&self.readers);
         let rows: Vec<(String, i64, i64, i64, i64, Option<i64>)> =
             query.await.map_err(failed("read what is not told yet"))?;
         rows.into_iter()
@@ -226,9 +232,9 @@ impl Operators for Sqlite {
     }
 
     async fn alerts_of(&self, group: &AlertGroup, limit: u32) -> Result<Vec<AlertRow>> {
-        let query = sqlx::query_as(ALERTS_OF).bind(group.cause.as_str()).bind(group.upto).bind(limit);
+        let query = db::query_as(ALERTS_OF).bind(group.cause.as_str()).bind(group.upto).bind(limit);
         let rows: Vec<(Option<String>, Option<String>, String, i64, bool)> =
-            query.fetch_all(&self.pools.readers).await.map_err(failed("read alerts"))?;
+            query.fetch_all(&self.readers).await.map_err(failed("read alerts"))?;
         rows.into_iter()
             .map(|(id, name, detail, times, over)| {
                 Ok(AlertRow { customer: id.zip(name), detail, times: count(times)?, over })
@@ -239,8 +245,8 @@ impl Operators for Sqlite {
     async fn tell(&self, group: &AlertGroup, mail: Option<&NewOperatorMail>, at: Timestamp) -> Result<bool> {
         const WHAT: &str = "tell an alert";
         let mut tx = self.write(WHAT).await?;
-        let query = sqlx::query(TELL).bind(group.cause.as_str()).bind(group.upto).bind(millis(at));
-        let told = query.execute(&mut *tx).await.map_err(failed(WHAT))?.rows_affected();
+        let query = db::query(TELL).bind(group.cause.as_str()).bind(group.upto).bind(millis(at));
+        let told = query.execute(&mut tx).await.map_err(failed(WHAT))?.rows_affected();
         if told != group.count {
             tx.rollback().await.map_err(failed(WHAT))?;
             return Ok(false);
@@ -268,14 +274,14 @@ impl Operators for Sqlite {
     ) -> Result<Option<SendingOperatorMail>> {
         const WHAT: &str = "take a mail to the operators from the queue";
         // The reader is asked first: this is asked again and again, and hardly ever is there one.
-        let query = sqlx::query_scalar(OPERATOR_MAIL_WAITS).bind(millis(now));
-        if !query.fetch_one(&self.pools.readers).await.map_err(failed(WHAT))? {
+        let query = db::query_scalar(OPERATOR_MAIL_WAITS).bind(millis(now));
+        if !query.fetch_one(&self.readers).await.map_err(failed(WHAT))? {
             return Ok(None);
         }
         let mut tx = self.write(WHAT).await?;
-        sqlx::query(LAPSE_OPERATOR_MAILS).bind(millis(now)).execute(&mut *tx).await.map_err(failed(WHAT))?;
-        let query = sqlx::query_as(CLAIM_OPERATOR_MAIL).bind(owner).bind(millis(now)).bind(millis(lease_until));
-        let row: Option<SendingRow> = query.fetch_optional(&mut *tx).await.map_err(failed(WHAT))?;
+        db::query(LAPSE_OPERATOR_MAILS).bind(millis(now)).execute(&mut tx).await.map_err(failed(WHAT))?;
+        let query = db::query_as(CLAIM_OPERATOR_MAIL).bind(owner).bind(millis(now)).bind(millis(lease_until));
+        let row: Option<SendingRow> = query.fetch_optional(&mut tx).await.map_err(failed(WHAT))?;
         tx.commit().await.map_err(failed(WHAT))?;
         row.map(|row| {
             Ok(SendingOperatorMail {
@@ -303,17 +309,17 @@ impl Operators for Sqlite {
         };
         let recipients = recipients_text(recipients.iter().map(|r| (&r.address, r.state, r.reply.as_deref())));
         let mut tx = self.write(WHAT).await?;
-        sqlx::query(RECORD_OPERATOR_MAIL)
+        db::query(RECORD_OPERATOR_MAIL)
             .bind(id)
             .bind(owner)
             .bind(state.as_str())
             .bind(not_before)
             .bind((*state != DeliveryState::Sent).then_some(&attempt.reply))
             .bind(recipients)
-            .bind(!attempt.outcome.counts())
+            .bind(i64::from(!attempt.outcome.counts()))
             .bind(attempt.outcome == Outcome::Unknown)
             .bind(millis(now))
-            .execute(&mut *tx)
+            .execute(&mut tx)
             .await
             .map_err(failed(WHAT))?;
         tx.commit().await.map_err(failed(WHAT))
@@ -321,27 +327,31 @@ impl Operators for Sqlite {
 
     async fn free_operator_mails(&self, owner: &str, now: Timestamp) -> Result<u64> {
         const WHAT: &str = "free mails to the operators";
+        // Beside other nodes they may be alive; a lease that ran out is seen by whoever claims next.
+        if self.shared() {
+            return Ok(0);
+        }
         let mut tx = self.write(WHAT).await?;
-        let query = sqlx::query(FREE_OPERATOR_MAILS).bind(owner).bind(millis(now));
-        let freed = query.execute(&mut *tx).await.map_err(failed(WHAT))?.rows_affected();
+        let query = db::query(FREE_OPERATOR_MAILS).bind(owner).bind(millis(now));
+        let freed = query.execute(&mut tx).await.map_err(failed(WHAT))?.rows_affected();
         tx.commit().await.map_err(failed(WHAT))?;
         Ok(freed)
     }
 
     async fn operator_mails(&self, limit: u32) -> Result<Vec<OperatorMail>> {
-        let query = sqlx::query_as(OPERATOR_MAILS).bind(limit).fetch_all(&self.pools.readers);
+        let query = db::query_as(OPERATOR_MAILS).bind(limit).fetch_all(&self.readers);
         let rows: Vec<MailRow> = query.await.map_err(failed("list the mails to the operators"))?;
         rows.into_iter().map(MailRow::mail).collect()
     }
 
     async fn operator_mail_counts(&self) -> Result<Vec<(String, u64)>> {
-        let query = sqlx::query_as(OPERATOR_MAIL_COUNTS).fetch_all(&self.pools.readers);
+        let query = db::query_as(OPERATOR_MAIL_COUNTS).fetch_all(&self.readers);
         let rows: Vec<(String, i64)> = query.await.map_err(failed("count the mails to the operators"))?;
         rows.into_iter().map(|(state, n)| Ok((state, count(n)?))).collect()
     }
 
     async fn untold_customers(&self) -> Result<Vec<Untold>> {
-        let query = sqlx::query_as(UNTOLD_CUSTOMERS).fetch_all(&self.pools.readers);
+        let query = db::query_as(UNTOLD_CUSTOMERS).fetch_all(&self.readers);
         let rows: Vec<(String, String, Option<String>, Option<String>)> =
             query.await.map_err(failed("list whom nobody has told"))?;
         rows.into_iter()
@@ -361,21 +371,21 @@ impl Operators for Sqlite {
         let n = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         let sites = &day.sites;
         let mut tx = self.write(WHAT).await?;
-        sqlx::query(NOTE_DAY)
+        db::query(NOTE_DAY)
             .bind(day.day.to_string())
             .bind(n(sites.affected))
             .bind(n(sites.switched))
             .bind(n(sites.consent_missing))
             .bind(n(sites.not_exchange_online))
             .bind(n(sites.unreadable))
-            .execute(&mut *tx)
+            .execute(&mut tx)
             .await
             .map_err(failed(WHAT))?;
         tx.commit().await.map_err(failed(WHAT))
     }
 
     async fn days(&self, limit: u32) -> Result<Vec<Day>> {
-        let query = sqlx::query_as(DAYS).bind(limit).fetch_all(&self.pools.readers);
+        let query = db::query_as(DAYS).bind(limit).fetch_all(&self.readers);
         let rows: Vec<(String, i64, i64, i64, i64, i64)> = query.await.map_err(failed("read the days' numbers"))?;
         rows.into_iter()
             .map(|(day, affected, switched, consent_missing, not_exchange_online, unreadable)| {
@@ -397,11 +407,11 @@ impl Operators for Sqlite {
         const WHAT: &str = "read what happened";
         let mut tx = self.read(WHAT).await?;
         let rows: Vec<(String, i64)> =
-            sqlx::query_as(HAPPENED).bind(millis(after)).fetch_all(&mut *tx).await.map_err(failed(WHAT))?;
+            db::query_as(HAPPENED).bind(millis(after)).fetch_all(&mut tx).await.map_err(failed(WHAT))?;
         let mut all = Vec::new();
         for (word, n) in rows {
-            let query = sqlx::query_as(HAPPENED_TO).bind(millis(after)).bind(&word).bind(listed);
-            let customers = query.fetch_all(&mut *tx).await.map_err(failed(WHAT))?;
+            let query = db::query_as(HAPPENED_TO).bind(millis(after)).bind(&word).bind(listed);
+            let customers = query.fetch_all(&mut tx).await.map_err(failed(WHAT))?;
             all.push(Happened { word, count: count(n)?, customers });
         }
         tx.commit().await.map_err(failed(WHAT))?;

@@ -19,7 +19,7 @@ use super::desk::load_recipients;
 use super::rows::{
     self, DeliveryRow, ObservationRow, count, delivery_columns, json, millis, observation_columns, time, word,
 };
-use super::{Sqlite, Tx, failed};
+use super::{Sql, Tx, db, failed};
 
 /// The customers that a filter lets through, in the order that follows.
 macro_rules! customers {
@@ -27,7 +27,7 @@ macro_rules! customers {
         concat!(
             "SELECT c.id, c.name FROM customers AS c WHERE c.gone_at IS NULL AND ",
             $behind,
-            " AND (?3 = '' OR c.id LIKE ?3 ESCAPE '\\' OR c.name LIKE ?3 ESCAPE '\\') \
+            " AND (?3 = '' OR lower(c.id) LIKE lower(?3) ESCAPE '\\' OR lower(c.name) LIKE lower(?3) ESCAPE '\\') \
               AND (?4 = '' OR EXISTS (SELECT 1 FROM sites AS s CROSS JOIN observations AS o ON o.id = s.observation \
                   WHERE s.customer = c.id AND s.listed = 1 AND o.verdict = ?4)) \
               AND (?5 = '' OR EXISTS (SELECT 1 FROM deliveries AS d \
@@ -44,14 +44,15 @@ pub(super) const BY_NAME: &str = customers!("(c.name, c.id) > (?1, ?2)", "c.name
 pub(super) const BY_NAME_DOWN: &str = customers!("(c.name, c.id) < (?1, ?2)", "c.name DESC, c.id DESC");
 
 pub(super) const SITES_OF: &str = "SELECT s.customer, o.verdict, min(o.reason), count(*), max(o.last_seen_at) \
-     FROM json_each(?1) AS j CROSS JOIN sites AS s ON s.customer = j.value CROSS JOIN observations AS o ON o.id = s.observation \
-     WHERE s.listed = 1 GROUP BY s.customer, o.verdict";
+     FROM sites AS s CROSS JOIN observations AS o ON o.id = s.observation \
+     WHERE s.customer IN (SELECT value FROM json_each(?1)) AND s.listed = 1 GROUP BY s.customer, o.verdict";
 
 pub(super) const OPEN_OF: &str =
     "SELECT DISTINCT customer FROM cases WHERE state = 'open' AND customer IN (SELECT value FROM json_each(?1))";
 
-pub(super) const LAST_MAIL_OF: &str = "SELECT d.customer, d.kind, d.state, d.state_at, max(d.id) FROM deliveries AS d \
-     WHERE d.customer IN (SELECT value FROM json_each(?1)) GROUP BY d.customer";
+pub(super) const LAST_MAIL_OF: &str = "SELECT d.customer, d.kind, d.state, d.state_at, d.id FROM deliveries AS d \
+     WHERE d.id IN (SELECT max(n.id) FROM deliveries AS n WHERE n.customer IN (SELECT value FROM json_each(?1)) \
+                    GROUP BY n.customer)";
 
 pub(super) const CUSTOMER: &str = "SELECT name, gone_at FROM customers WHERE id = ?1";
 
@@ -69,21 +70,20 @@ pub(super) const MAILS: &str = concat!(
       AND (?2 = '[]' OR d.state IN (SELECT value FROM json_each(?2))) ORDER BY d.id DESC LIMIT ?3"
 );
 
-/// Newest observation begun by then; `max` picks the row whose columns stand beside it.
-pub(super) const COUNTS_AT: &str = "SELECT verdict, min(reason), count(*) FROM \
-     (SELECT o.verdict AS verdict, o.reason AS reason, max(o.id) \
-      FROM customers AS c CROSS JOIN sites AS s ON s.customer = c.id \
-      CROSS JOIN observations AS o ON o.customer = s.customer AND o.site = s.site \
-      WHERE c.gone_at IS NULL AND s.listed = 1 AND o.first_seen_at < ?1 GROUP BY o.customer, o.site) GROUP BY verdict";
+/// Newest observation begun by then.
+pub(super) const COUNTS_AT: &str = "SELECT o.verdict, min(o.reason), count(*) \
+     FROM customers AS c CROSS JOIN sites AS s ON s.customer = c.id CROSS JOIN observations AS o ON o.id = \
+         (SELECT max(n.id) FROM observations AS n WHERE n.customer = s.customer AND n.site = s.site AND n.first_seen_at < ?1) \
+     WHERE c.gone_at IS NULL AND s.listed = 1 GROUP BY o.verdict";
 
 /// An unreadable site stays where it stood; a site no longer listed left when it was seen last.
 pub(super) const AFFECTED_MOVES: &str = "WITH seen AS ( \
-         SELECT o.customer AS customer, o.site AS site, o.id AS id, o.first_seen_at AS at, o.verdict = 'affected' AS affected \
+         SELECT o.customer AS customer, o.site AS site, o.id AS id, o.first_seen_at AS at, CASE WHEN o.verdict = 'affected' THEN 1 ELSE 0 END AS affected \
          FROM customers AS c CROSS JOIN observations AS o ON o.customer = c.id \
          WHERE c.gone_at IS NULL AND o.verdict <> 'unreadable'), \
      moves AS (SELECT at, affected - coalesce(lag(affected) OVER (PARTITION BY customer, site ORDER BY id), 0) AS moved \
          FROM seen) \
-     SELECT at / ?1 * ?1, sum(moved) FROM moves WHERE moved <> 0 GROUP BY 1 \
+     SELECT at / ?1 * ?1, CAST(sum(moved) AS BIGINT) FROM moves WHERE moved <> 0 GROUP BY 1 \
      UNION ALL SELECT o.last_seen_at / ?1 * ?1, -count(*) FROM customers AS c CROSS JOIN sites AS s ON s.customer = c.id \
          CROSS JOIN observations AS o ON o.id = s.observation \
          WHERE c.gone_at IS NULL AND s.listed = 0 AND o.verdict = 'affected' GROUP BY 1 ORDER BY 1";
@@ -113,7 +113,7 @@ pub(super) const UNREADABLE_COUNT: &str = "SELECT count(*) FROM sites AS s CROSS
 /// Above every text that a name may begin with.
 const LAST: &str = "\u{10FFFF}";
 
-pub(super) async fn customers(store: &Sqlite, filter: &CustomerFilter) -> Result<Vec<CustomerLine>> {
+pub(super) async fn customers(store: &Sql, filter: &CustomerFilter) -> Result<Vec<CustomerLine>> {
     const WHAT: &str = "list the customers";
     let (sql, start) = match filter.order {
         CustomerOrder::Id => (BY_ID, ""),
@@ -123,14 +123,14 @@ pub(super) async fn customers(store: &Sqlite, filter: &CustomerFilter) -> Result
     };
     let (name, id) = filter.after.as_ref().map_or((start, start), |(name, id)| (name.as_str(), id.as_str()));
     let mut tx = store.read(WHAT).await?;
-    let found: Vec<(String, String)> = sqlx::query_as(sql)
+    let found: Vec<(String, String)> = db::query_as(sql)
         .bind(name)
         .bind(id)
         .bind(pattern(&filter.search))
         .bind(&filter.verdict)
         .bind(filter.kind.map_or("", NoticeKind::as_str))
         .bind(i64::from(filter.limit))
-        .fetch_all(&mut *tx)
+        .fetch_all(&mut tx)
         .await
         .map_err(failed(WHAT))?;
     let lines = lines(&mut tx, found, WHAT).await?;
@@ -151,10 +151,10 @@ type SitesLine = (String, String, Option<String>, i64, i64);
 
 async fn lines(tx: &mut Tx, found: Vec<(String, String)>, what: &'static str) -> Result<Vec<CustomerLine>> {
     let ids = json(&found.iter().map(|(id, _)| id).collect::<Vec<_>>());
-    let sites: Vec<SitesLine> = sqlx::query_as(SITES_OF).bind(&ids).fetch_all(&mut **tx).await.map_err(failed(what))?;
-    let open: Vec<String> = sqlx::query_scalar(OPEN_OF).bind(&ids).fetch_all(&mut **tx).await.map_err(failed(what))?;
+    let sites: Vec<SitesLine> = db::query_as(SITES_OF).bind(&ids).fetch_all(&mut *tx).await.map_err(failed(what))?;
+    let open: Vec<String> = db::query_scalar(OPEN_OF).bind(&ids).fetch_all(&mut *tx).await.map_err(failed(what))?;
     let mails: Vec<(String, String, String, i64, i64)> =
-        sqlx::query_as(LAST_MAIL_OF).bind(&ids).fetch_all(&mut **tx).await.map_err(failed(what))?;
+        db::query_as(LAST_MAIL_OF).bind(&ids).fetch_all(&mut *tx).await.map_err(failed(what))?;
 
     let mut lines = Vec::with_capacity(found.len());
     let mut places = HashMap::new();
@@ -192,14 +192,14 @@ struct SheetRow {
     seen: ObservationRow,
 }
 
-pub(super) async fn customer(store: &Sqlite, id: &CustomerId) -> Result<Option<CustomerSheet>> {
+pub(super) async fn customer(store: &Sql, id: &CustomerId) -> Result<Option<CustomerSheet>> {
     const WHAT: &str = "read a customer";
     let mut tx = store.read(WHAT).await?;
     let found: Option<(String, Option<i64>)> =
-        sqlx::query_as(CUSTOMER).bind(id.as_str()).fetch_optional(&mut *tx).await.map_err(failed(WHAT))?;
+        db::query_as(CUSTOMER).bind(id.as_str()).fetch_optional(&mut tx).await.map_err(failed(WHAT))?;
     let Some((name, gone_at)) = found else { return Ok(None) };
     let sites: Vec<SheetRow> =
-        sqlx::query_as(CUSTOMER_SITES).bind(id.as_str()).fetch_all(&mut *tx).await.map_err(failed(WHAT))?;
+        db::query_as(CUSTOMER_SITES).bind(id.as_str()).fetch_all(&mut tx).await.map_err(failed(WHAT))?;
     tx.commit().await.map_err(failed(WHAT))?;
     let site = |row: SheetRow| {
         Ok(SiteLine {
@@ -220,14 +220,14 @@ struct MailRow {
     delivery: DeliveryRow,
 }
 
-pub(super) async fn mails(store: &Sqlite, filter: &MailFilter) -> Result<Vec<MailLine>> {
+pub(super) async fn mails(store: &Sql, filter: &MailFilter) -> Result<Vec<MailLine>> {
     const WHAT: &str = "list the mails";
     let mut tx = store.read(WHAT).await?;
-    let found: Vec<MailRow> = sqlx::query_as(MAILS)
+    let found: Vec<MailRow> = db::query_as(MAILS)
         .bind(filter.before.map_or(i64::MAX, |id| id.0))
         .bind(json(&filter.states))
         .bind(i64::from(filter.limit))
-        .fetch_all(&mut *tx)
+        .fetch_all(&mut tx)
         .await
         .map_err(failed(WHAT))?;
     let ids = json(&found.iter().map(|row| row.delivery.id).collect::<Vec<_>>());
@@ -242,8 +242,8 @@ pub(super) async fn mails(store: &Sqlite, filter: &MailFilter) -> Result<Vec<Mai
         .collect()
 }
 
-pub(super) async fn counts_at(store: &Sqlite, at: Timestamp) -> Result<SiteCounts> {
-    let query = sqlx::query_as(COUNTS_AT).bind(millis(at)).fetch_all(&store.pools.readers);
+pub(super) async fn counts_at(store: &Sql, at: Timestamp) -> Result<SiteCounts> {
+    let query = db::query_as(COUNTS_AT).bind(millis(at)).fetch_all(&store.readers);
     let rows: Vec<(String, Option<String>, i64)> = query.await.map_err(failed("count the sites of a day"))?;
     let mut counts = SiteCounts::default();
     for (verdict, reason, n) in rows {
@@ -255,22 +255,22 @@ pub(super) async fn counts_at(store: &Sqlite, at: Timestamp) -> Result<SiteCount
 /// Moves are summed by the quarter of an hour: every civil day of every zone begins on one.
 const QUARTER: i64 = 15 * 60 * 1000;
 
-pub(super) async fn affected_moves(store: &Sqlite) -> Result<Vec<(Timestamp, i64)>> {
-    let query = sqlx::query_as(AFFECTED_MOVES).bind(QUARTER).fetch_all(&store.pools.readers);
+pub(super) async fn affected_moves(store: &Sql) -> Result<Vec<(Timestamp, i64)>> {
+    let query = db::query_as(AFFECTED_MOVES).bind(QUARTER).fetch_all(&store.readers);
     let rows: Vec<(i64, i64)> = query.await.map_err(failed("read the course of the affected sites"))?;
     rows.into_iter().map(|(at, moved)| Ok((time(at)?, moved))).collect()
 }
 
-pub(super) async fn concerns(store: &Sqlite, unreadable_after: u32) -> Result<Concerns> {
+pub(super) async fn concerns(store: &Sql, unreadable_after: u32) -> Result<Concerns> {
     const WHAT: &str = "count what waits for a person";
-    let untold: i64 = sqlx::query_scalar(UNTOLD_COUNT).fetch_one(&store.pools.readers).await.map_err(failed(WHAT))?;
-    let query = sqlx::query_scalar(UNREADABLE_COUNT).bind(i64::from(unreadable_after));
-    let unreadable: i64 = query.fetch_one(&store.pools.readers).await.map_err(failed(WHAT))?;
+    let untold: i64 = db::query_scalar(UNTOLD_COUNT).fetch_one(&store.readers).await.map_err(failed(WHAT))?;
+    let query = db::query_scalar(UNREADABLE_COUNT).bind(i64::from(unreadable_after));
+    let unreadable: i64 = query.fetch_one(&store.readers).await.map_err(failed(WHAT))?;
     Ok(Concerns { untold: count(untold)?, unreadable: count(unreadable)? })
 }
 
-pub(super) async fn untold(store: &Sqlite, limit: u32) -> Result<Vec<UntoldLine>> {
-    let query = sqlx::query_as(UNTOLD).bind(i64::from(limit)).fetch_all(&store.pools.readers);
+pub(super) async fn untold(store: &Sql, limit: u32) -> Result<Vec<UntoldLine>> {
+    let query = db::query_as(UNTOLD).bind(i64::from(limit)).fetch_all(&store.readers);
     let rows: Vec<(String, String, String, Option<String>)> = query.await.map_err(failed("list whom nobody told"))?;
     rows.into_iter()
         .map(|(id, name, reference, mail)| {

@@ -3,17 +3,13 @@
 //! Invariants: a report is dealt with once, however often it is fetched; what it changes is one transaction with its line in the
 //! history; a decision that rests on the old contacts becomes stale.
 
-use sqlx::Row;
-
 use crate::domain::Timestamp;
 use crate::domain::delivery::DeliveryId;
-use crate::domain::site::CustomerId;
-
-use super::super::{BounceFinding, DeadContact, HistoryKind, Result, StoreError};
+use super::super::{BounceFinding, DeadContact, HistoryKind, Result};
 use super::events::{self, Event, Notice};
 use super::outbox::changed;
-use super::rows::{millis, time};
-use super::{Sqlite, failed};
+use super::rows::{self, millis, time};
+use super::{Sql, db, failed};
 
 pub(super) const DEAD: &str =
     "SELECT customer, fingerprint, masked, since, why, delivery FROM dead_contacts ORDER BY customer, fingerprint";
@@ -33,37 +29,36 @@ pub(super) const DIES: &str = "INSERT INTO dead_contacts (customer, fingerprint,
 
 pub(super) const LIVES: &str = "DELETE FROM dead_contacts WHERE customer = ?1 AND fingerprint = ?2";
 
-pub(super) async fn dead(store: &Sqlite) -> Result<Vec<DeadContact>> {
-    let query = sqlx::query(DEAD).fetch_all(&store.pools.readers);
-    let rows = query.await.map_err(failed("read the dead contacts"))?;
+pub(super) async fn dead(store: &Sql) -> Result<Vec<DeadContact>> {
+    let query = db::query_as(DEAD).fetch_all(&store.readers);
+    let rows: Vec<(String, String, String, i64, String, i64)> = query.await.map_err(failed("read the dead contacts"))?;
     rows.into_iter()
-        .map(|row| {
+        .map(|(customer, fingerprint, masked, since, why, delivery)| {
             Ok(DeadContact {
-                customer: CustomerId::new(&row.get::<String, _>(0))
-                    .map_err(|e| StoreError::Corrupt(format!("a dead contact's customer: {e}")))?,
-                fingerprint: row.get(1),
-                masked: row.get(2),
-                since: time(row.get(3))?,
-                why: row.get(4),
-                delivery: DeliveryId(row.get(5)),
+                customer: rows::customer(&customer)?,
+                fingerprint,
+                masked,
+                since: time(since)?,
+                why,
+                delivery: DeliveryId(delivery),
             })
         })
         .collect()
 }
 
-pub(super) async fn of_message_id(store: &Sqlite, message_id: &str) -> Result<Option<DeliveryId>> {
-    let query = sqlx::query_scalar(OF_MESSAGE_ID).bind(message_id).fetch_optional(&store.pools.readers);
+pub(super) async fn of_message_id(store: &Sql, message_id: &str) -> Result<Option<DeliveryId>> {
+    let query = db::query_scalar(OF_MESSAGE_ID).bind(message_id).fetch_optional(&store.readers);
     Ok(query.await.map_err(failed("find a delivery by its Message-ID"))?.map(DeliveryId))
 }
 
-pub(super) async fn of_reference(store: &Sqlite, reference: &str) -> Result<Vec<DeliveryId>> {
-    let query = sqlx::query_scalar(OF_REFERENCE).bind(reference).fetch_all(&store.pools.readers);
+pub(super) async fn of_reference(store: &Sql, reference: &str) -> Result<Vec<DeliveryId>> {
+    let query = db::query_scalar(OF_REFERENCE).bind(reference).fetch_all(&store.readers);
     let ids: Vec<i64> = query.await.map_err(failed("find a case's deliveries"))?;
     Ok(ids.into_iter().map(DeliveryId).collect())
 }
 
 pub(super) async fn record(
-    store: &Sqlite,
+    store: &Sql,
     digest: &str,
     class: &str,
     findings: &[BounceFinding],
@@ -71,26 +66,26 @@ pub(super) async fn record(
 ) -> Result<bool> {
     const WHAT: &str = "write down what came back";
     let mut tx = store.write(WHAT).await?;
-    let query = sqlx::query(REPORT).bind(digest).bind(millis(at)).bind(class);
-    if query.execute(&mut *tx).await.map_err(failed(WHAT))?.rows_affected() == 0 {
+    let query = db::query(REPORT).bind(digest).bind(millis(at)).bind(class);
+    if query.execute(&mut tx).await.map_err(failed(WHAT))?.rows_affected() == 0 {
         tx.rollback().await.map_err(failed(WHAT))?;
         return Ok(false);
     }
     let mut happened = Vec::new();
     for finding in findings {
-        let query = sqlx::query_as(ABOUT).bind(finding.delivery.0);
-        let notice: Option<Notice> = query.fetch_optional(&mut *tx).await.map_err(failed(WHAT))?;
+        let query = db::query_as(ABOUT).bind(finding.delivery.0);
+        let notice: Option<Notice> = query.fetch_optional(&mut tx).await.map_err(failed(WHAT))?;
         let Some(notice) = notice else { continue };
         happened.push(Event::of_delivery(at, &notice, HistoryKind::Sent, finding.word, &finding.text));
         let Some(contact) = &finding.dead else { continue };
-        sqlx::query(DIES)
+        db::query(DIES)
             .bind(contact.customer.as_str())
             .bind(&contact.fingerprint)
             .bind(&contact.masked)
             .bind(millis(contact.since))
             .bind(&contact.why)
             .bind(contact.delivery.0)
-            .execute(&mut *tx)
+            .execute(&mut tx)
             .await
             .map_err(failed(WHAT))?;
         changed(&mut tx, &[finding.delivery.0], WHAT).await?;
@@ -100,15 +95,15 @@ pub(super) async fn record(
     Ok(true)
 }
 
-pub(super) async fn forget(store: &Sqlite, contacts: &[DeadContact]) -> Result<()> {
+pub(super) async fn forget(store: &Sql, contacts: &[DeadContact]) -> Result<()> {
     const WHAT: &str = "forget dead contacts that are not in the file any more";
     if contacts.is_empty() {
         return Ok(());
     }
     let mut tx = store.write(WHAT).await?;
     for contact in contacts {
-        let query = sqlx::query(LIVES).bind(contact.customer.as_str()).bind(&contact.fingerprint);
-        query.execute(&mut *tx).await.map_err(failed(WHAT))?;
+        let query = db::query(LIVES).bind(contact.customer.as_str()).bind(&contact.fingerprint);
+        query.execute(&mut tx).await.map_err(failed(WHAT))?;
     }
     changed(&mut tx, &contacts.iter().map(|c| c.delivery.0).collect::<Vec<_>>(), WHAT).await?;
     tx.commit().await.map_err(failed(WHAT))

@@ -13,15 +13,15 @@ use crate::domain::site::CustomerId;
 
 use super::super::{HistoryKind, Result};
 use super::rows::{json, millis};
-use super::{Tx, failed};
+use super::{Tx, db, failed};
 
 pub(super) const INSERT: &str = "INSERT INTO events (at, customer, campaign, delivery, what, word, text) \
-     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6 \
+     SELECT CAST(value ->> 0 AS BIGINT), value ->> 1, value ->> 2, CAST(value ->> 3 AS BIGINT), value ->> 4, value ->> 5, value ->> 6 \
      FROM json_each(?1) ORDER BY key";
 
 /// One event: at, customer, campaign, delivery, what, word, text.
 #[derive(Serialize)]
-pub(super) struct Event(i64, Option<String>, Option<String>, Option<i64>, &'static str, String, String);
+pub(in crate::store) struct Event(i64, Option<String>, Option<String>, Option<i64>, &'static str, String, String);
 
 impl Event {
     /// Something happened to a case.
@@ -57,7 +57,7 @@ impl Event {
     }
 
     /// Something happened to all mail.
-    pub(super) fn of_all(at: Timestamp, word: &'static str, text: String) -> Self {
+    pub(in crate::store) fn of_all(at: Timestamp, word: &'static str, text: String) -> Self {
         Self(millis(at), None, None, None, HistoryKind::Decided.as_str(), word.to_owned(), text)
     }
 }
@@ -97,10 +97,10 @@ impl Notice {
 }
 
 /// Writes them, in this order.
-pub(super) async fn write(tx: &mut Tx, events: &[Event], what: &'static str) -> Result<()> {
+pub(in crate::store) async fn write(tx: &mut Tx, events: &[Event], what: &'static str) -> Result<()> {
     if events.is_empty() {
         return Ok(());
     }
-    sqlx::query(INSERT).bind(json(&events)).execute(&mut **tx).await.map_err(failed(what))?;
+    db::query(INSERT).bind(json(&events)).execute(&mut *tx).await.map_err(failed(what))?;
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::domain::site::CustomerId;
 use super::super::{AttemptRow, HistoryEntry, HistoryKind, Result, SiteCounts, SiteRow, StoreError};
 use super::events::Notice;
 use super::rows::{AttemptLine, ListedRow, ObservationRow, count, json, observation_columns, time, word};
-use super::{Sqlite, Tx, failed};
+use super::{Sql, Tx, db, failed};
 
 pub(super) const SITES: &str = concat!(
     "SELECT c.name, s.unreadable_scans, ",
@@ -42,14 +42,14 @@ pub(super) const ATTEMPTS: &str = "SELECT d.id, d.customer, d.campaign, d.kind, 
          a.delivery, a.number, a.started_at, a.finished_at, a.outcome, a.reply \
      FROM deliveries AS d CROSS JOIN attempts AS a ON a.delivery = d.id WHERE d.customer = ?1 ORDER BY d.id, a.number";
 
-pub(super) async fn sites(store: &Sqlite, verdicts: &[String]) -> Result<Vec<SiteRow>> {
-    let query = sqlx::query_as(SITES).bind(json(&verdicts)).fetch_all(&store.pools.readers);
+pub(super) async fn sites(store: &Sql, verdicts: &[String]) -> Result<Vec<SiteRow>> {
+    let query = db::query_as(SITES).bind(json(&verdicts)).fetch_all(&store.readers);
     let rows: Vec<ListedRow> = query.await.map_err(failed("list the sites"))?;
     rows.into_iter().map(ListedRow::site).collect()
 }
 
-pub(super) async fn site_counts(store: &Sqlite) -> Result<SiteCounts> {
-    let query = sqlx::query_as(SITE_COUNTS).fetch_all(&store.pools.readers);
+pub(super) async fn site_counts(store: &Sql) -> Result<SiteCounts> {
+    let query = db::query_as(SITE_COUNTS).fetch_all(&store.readers);
     let rows: Vec<(String, Option<String>, i64)> = query.await.map_err(failed("count the sites"))?;
     let mut counts = SiteCounts::default();
     for (verdict, reason, n) in rows {
@@ -58,17 +58,17 @@ pub(super) async fn site_counts(store: &Sqlite) -> Result<SiteCounts> {
     Ok(counts)
 }
 
-pub(super) async fn customer_count(store: &Sqlite) -> Result<u64> {
-    let query = sqlx::query_scalar(CUSTOMER_COUNT).fetch_one(&store.pools.readers);
+pub(super) async fn customer_count(store: &Sql) -> Result<u64> {
+    let query = db::query_scalar(CUSTOMER_COUNT).fetch_one(&store.readers);
     count(query.await.map_err(failed("count the customers"))?)
 }
 
 const HISTORY: &str = "read a customer's history";
 
-pub(super) async fn history(store: &Sqlite, customer: &CustomerId) -> Result<Option<Vec<HistoryEntry>>> {
+pub(super) async fn history(store: &Sql, customer: &CustomerId) -> Result<Option<Vec<HistoryEntry>>> {
     let mut tx = store.read(HISTORY).await?;
-    let query = sqlx::query_scalar(HEARD_OF).bind(customer.as_str());
-    if !query.fetch_one(&mut *tx).await.map_err(failed(HISTORY))? {
+    let query = db::query_scalar(HEARD_OF).bind(customer.as_str());
+    if !query.fetch_one(&mut tx).await.map_err(failed(HISTORY))? {
         return Ok(None);
     }
     let mut entries = seen(&mut tx, customer).await?;
@@ -92,8 +92,8 @@ enum Rank {
 type Ranked = (Rank, HistoryEntry);
 
 async fn seen(tx: &mut Tx, customer: &CustomerId) -> Result<Vec<Ranked>> {
-    let query = sqlx::query_as(OBSERVATIONS).bind(customer.as_str());
-    let rows: Vec<ObservationRow> = query.fetch_all(&mut **tx).await.map_err(failed(HISTORY))?;
+    let query = db::query_as(OBSERVATIONS).bind(customer.as_str());
+    let rows: Vec<ObservationRow> = query.fetch_all(&mut *tx).await.map_err(failed(HISTORY))?;
     rows.into_iter()
         .map(|row| {
             let at = time(row.first_seen_at)?;
@@ -126,8 +126,8 @@ fn seen_text(seen: &Observation, since: Timestamp) -> String {
 }
 
 async fn happened(tx: &mut Tx, customer: &CustomerId) -> Result<Vec<Ranked>> {
-    let query = sqlx::query_as(EVENTS).bind(customer.as_str());
-    let rows: Vec<(i64, String, String)> = query.fetch_all(&mut **tx).await.map_err(failed(HISTORY))?;
+    let query = db::query_as(EVENTS).bind(customer.as_str());
+    let rows: Vec<(i64, String, String)> = query.fetch_all(&mut *tx).await.map_err(failed(HISTORY))?;
     rows.into_iter()
         .map(|(at, what, text)| {
             let (rank, what) = match what.as_str() {
@@ -149,8 +149,8 @@ struct Attempted {
 }
 
 async fn attempted(tx: &mut Tx, customer: &CustomerId) -> Result<Vec<Ranked>> {
-    let query = sqlx::query_as(ATTEMPTS).bind(customer.as_str());
-    let rows: Vec<Attempted> = query.fetch_all(&mut **tx).await.map_err(failed(HISTORY))?;
+    let query = db::query_as(ATTEMPTS).bind(customer.as_str());
+    let rows: Vec<Attempted> = query.fetch_all(&mut *tx).await.map_err(failed(HISTORY))?;
     let mut entries = Vec::new();
     for row in rows {
         let label = row.notice.label();

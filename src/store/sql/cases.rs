@@ -12,7 +12,7 @@ use crate::domain::site::{AuthMethod, CustomerId, ServerType, SiteName};
 
 use super::super::{Result, StoreError};
 use super::rows::{self, CaseRow, CaseSiteRow, ToldRow, json, millis};
-use super::{Sqlite, Tx, failed};
+use super::{Sql, Tx, db, failed};
 
 pub(super) const OPEN_CASES: &str = "SELECT * FROM cases WHERE state = 'open' ORDER BY customer, campaign";
 
@@ -33,7 +33,8 @@ pub(super) const TOLD_OF: &str = "SELECT customer, campaign, kind, round, occasi
 
 pub(super) const UPSERT: &str = "INSERT INTO cases \
          (customer, campaign, reference, round, state, resolved_at, opened_at, round_at) \
-     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7 \
+     SELECT value ->> 0, value ->> 1, value ->> 2, CAST(value ->> 3 AS BIGINT), value ->> 4, CAST(value ->> 5 AS BIGINT), \
+         CAST(value ->> 6 AS BIGINT), CAST(value ->> 7 AS BIGINT) \
      FROM json_each(?1) WHERE true \
      ON CONFLICT (customer, campaign) DO UPDATE SET reference = excluded.reference, round = excluded.round, \
          state = excluded.state, resolved_at = excluded.resolved_at, opened_at = excluded.opened_at, \
@@ -46,14 +47,14 @@ pub(super) const INSERT_SITES: &str = "INSERT INTO case_sites \
          (customer, campaign, site, standing, since, clear_scans, absent_scans, \
           now_observed_at, now_server_type, now_auth_method, now_raw_server_type, now_raw_auth_method, \
           before_observed_at, before_server_type, before_auth_method, before_raw_server_type, before_raw_auth_method) \
-     SELECT value ->> '$[0]', value ->> '$[1]', value ->> '$[2]', value ->> '$[3]', value ->> '$[4]', \
-            value ->> '$[5]', value ->> '$[6]', \
-            value ->> '$[7][0]', value ->> '$[7][1]', value ->> '$[7][2]', value ->> '$[7][3]', value ->> '$[7][4]', \
-            value ->> '$[8][0]', value ->> '$[8][1]', value ->> '$[8][2]', value ->> '$[8][3]', value ->> '$[8][4]' \
+     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, CAST(value ->> 4 AS BIGINT), \
+            CAST(value ->> 5 AS BIGINT), CAST(value ->> 6 AS BIGINT), CAST(value -> 7 ->> 0 AS BIGINT), \
+            value -> 7 ->> 1, value -> 7 ->> 2, value -> 7 ->> 3, value -> 7 ->> 4, CAST(value -> 8 ->> 0 AS BIGINT), \
+            value -> 8 ->> 1, value -> 8 ->> 2, value -> 8 ->> 3, value -> 8 ->> 4 \
      FROM json_each(?1)";
 
 /// Every open case. The number of statements does not depend on the number of cases.
-pub(super) async fn open(store: &Sqlite) -> Result<Vec<Case>> {
+pub(super) async fn open(store: &Sql) -> Result<Vec<Case>> {
     const WHAT: &str = "read the open cases";
     let mut tx = store.read(WHAT).await?;
     let open = open_in(&mut tx, WHAT).await?;
@@ -63,17 +64,17 @@ pub(super) async fn open(store: &Sqlite) -> Result<Vec<Case>> {
 
 /// The same, in a picture that is being taken.
 pub(super) async fn open_in(tx: &mut Tx, what: &'static str) -> Result<BTreeMap<CaseId, Case>> {
-    let cases = sqlx::query_as(OPEN_CASES).fetch_all(&mut **tx).await.map_err(failed(what))?;
-    let sites = sqlx::query_as(OPEN_SITES).fetch_all(&mut **tx).await.map_err(failed(what))?;
-    let told = sqlx::query_as(OPEN_TOLD).fetch_all(&mut **tx).await.map_err(failed(what))?;
+    let cases = db::query_as(OPEN_CASES).fetch_all(&mut *tx).await.map_err(failed(what))?;
+    let sites = db::query_as(OPEN_SITES).fetch_all(&mut *tx).await.map_err(failed(what))?;
+    let told = db::query_as(OPEN_TOLD).fetch_all(&mut *tx).await.map_err(failed(what))?;
     assemble(cases, sites, told)
 }
 
 /// The cases of these customers; `ids` is a JSON list.
 pub(super) async fn of(tx: &mut Tx, ids: &str, what: &'static str) -> Result<BTreeMap<CaseId, Case>> {
-    let cases = sqlx::query_as(CASES_OF).bind(ids).fetch_all(&mut **tx).await.map_err(failed(what))?;
-    let sites = sqlx::query_as(SITES_OF).bind(ids).fetch_all(&mut **tx).await.map_err(failed(what))?;
-    let told = sqlx::query_as(TOLD_OF).bind(ids).fetch_all(&mut **tx).await.map_err(failed(what))?;
+    let cases = db::query_as(CASES_OF).bind(ids).fetch_all(&mut *tx).await.map_err(failed(what))?;
+    let sites = db::query_as(SITES_OF).bind(ids).fetch_all(&mut *tx).await.map_err(failed(what))?;
+    let told = db::query_as(TOLD_OF).bind(ids).fetch_all(&mut *tx).await.map_err(failed(what))?;
     assemble(cases, sites, told)
 }
 
@@ -107,9 +108,9 @@ pub(super) async fn write(tx: &mut Tx, cases: &[&Case], what: &'static str) -> R
     let case_rows = json(&cases.iter().map(|case| case_row(case)).collect::<Vec<_>>());
     let site_rows: Vec<_> =
         cases.iter().flat_map(|case| case.sites.iter().map(|(name, site)| site_row(case, name, site))).collect();
-    sqlx::query(UPSERT).bind(&case_rows).execute(&mut **tx).await.map_err(failed(what))?;
-    sqlx::query(CLEAR_SITES).bind(&case_rows).execute(&mut **tx).await.map_err(failed(what))?;
-    sqlx::query(INSERT_SITES).bind(json(&site_rows)).execute(&mut **tx).await.map_err(failed(what))?;
+    db::query(UPSERT).bind(&case_rows).execute(&mut *tx).await.map_err(failed(what))?;
+    db::query(CLEAR_SITES).bind(&case_rows).execute(&mut *tx).await.map_err(failed(what))?;
+    db::query(INSERT_SITES).bind(json(&site_rows)).execute(&mut *tx).await.map_err(failed(what))?;
     Ok(())
 }
 

@@ -5,7 +5,6 @@
 use std::collections::HashMap;
 
 use chrono::NaiveDate;
-use futures_util::TryStreamExt;
 use sha2::{Digest, Sha256};
 
 use crate::domain::case::{Case, CaseState};
@@ -14,7 +13,7 @@ use crate::domain::site::CustomerId;
 use super::super::{Proof, Result, StoreError};
 use super::desk::load_recipients;
 use super::rows::{DeliveryRow, delivery_columns, json, time};
-use super::{Sqlite, cases, failed};
+use super::{Sql, cases, db, failed};
 
 /// Resolved cases in which something was told on a day: a `resolved` notice, or a held one that was approved then.
 pub(super) const RESOLVED_TOLD: &str = "SELECT c.customer FROM cases AS c WHERE c.state = 'resolved' AND EXISTS ( \
@@ -24,21 +23,24 @@ pub(super) const RESOLVED_TOLD: &str = "SELECT c.customer FROM cases AS c WHERE 
 pub(super) const PROOFS: &str = concat!(
     "SELECT ",
     delivery_columns!(),
-    " FROM deliveries AS d WHERE d.attempts > 0 AND (?1 IS NULL OR d.customer = ?1) ORDER BY d.id"
+    " FROM deliveries AS d WHERE d.attempts > 0 AND (CAST(?1 AS TEXT) IS NULL OR d.customer = ?1) ORDER BY d.id"
 );
 
 pub(super) const PROOF_ATTEMPTS: &str = "SELECT delivery, min(started_at), max(finished_at) FROM attempts \
-     WHERE delivery IN (SELECT value FROM json_each(?1)) GROUP BY delivery";
+     WHERE delivery IN (SELECT CAST(value AS BIGINT) FROM json_each(?1)) GROUP BY delivery";
 
 pub(super) const PROOF_BYTES: &str =
-    "SELECT delivery, raw FROM messages WHERE delivery IN (SELECT value FROM json_each(?1))";
+    "SELECT delivery, raw FROM messages WHERE delivery IN (SELECT CAST(value AS BIGINT) FROM json_each(?1))";
 
-pub(super) async fn cases_to_plan(store: &Sqlite, day: NaiveDate) -> Result<Vec<Case>> {
+/// Mails whose bytes are in memory at once.
+const BYTES_OF: usize = 64;
+
+pub(super) async fn cases_to_plan(store: &Sql, day: NaiveDate) -> Result<Vec<Case>> {
     const WHAT: &str = "read the cases to plan";
     let mut tx = store.read(WHAT).await?;
     let mut all = cases::open_in(&mut tx, WHAT).await?;
-    let query = sqlx::query_scalar(RESOLVED_TOLD).bind(day.to_string());
-    let told: Vec<String> = query.fetch_all(&mut *tx).await.map_err(failed(WHAT))?;
+    let query = db::query_scalar(RESOLVED_TOLD).bind(day.to_string());
+    let told: Vec<String> = query.fetch_all(&mut tx).await.map_err(failed(WHAT))?;
     let of_told = if told.is_empty() { Default::default() } else { cases::of(&mut tx, &json(&told), WHAT).await? };
     tx.commit().await.map_err(failed(WHAT))?;
     all.extend(of_told.into_iter().filter(|(_, case)| {
@@ -47,23 +49,22 @@ pub(super) async fn cases_to_plan(store: &Sqlite, day: NaiveDate) -> Result<Vec<
     Ok(all.into_values().collect())
 }
 
-pub(super) async fn proofs(store: &Sqlite, customer: Option<&CustomerId>) -> Result<Vec<Proof>> {
+pub(super) async fn proofs(store: &Sql, customer: Option<&CustomerId>) -> Result<Vec<Proof>> {
     const WHAT: &str = "read what was sent";
     let mut tx = store.read(WHAT).await?;
-    let query = sqlx::query_as(PROOFS).bind(customer.map(CustomerId::as_str));
-    let rows: Vec<DeliveryRow> = query.fetch_all(&mut *tx).await.map_err(failed(WHAT))?;
+    let query = db::query_as(PROOFS).bind(customer.map(CustomerId::as_str));
+    let rows: Vec<DeliveryRow> = query.fetch_all(&mut tx).await.map_err(failed(WHAT))?;
     let ids = json(&rows.iter().map(|row| row.id).collect::<Vec<_>>());
     let mut recipients = load_recipients(&mut tx, &ids, WHAT).await?;
     let attempts: Vec<(i64, i64, Option<i64>)> =
-        sqlx::query_as(PROOF_ATTEMPTS).bind(&ids).fetch_all(&mut *tx).await.map_err(failed(WHAT))?;
+        db::query_as(PROOF_ATTEMPTS).bind(&ids).fetch_all(&mut tx).await.map_err(failed(WHAT))?;
     let attempts: HashMap<i64, _> = attempts.into_iter().map(|(id, first, last)| (id, (first, last))).collect();
     let mut bytes: HashMap<i64, Bytes> = HashMap::new();
-    {
-        // One at a time: the bytes of a whole campaign need not fit into memory.
-        let mut stream = sqlx::query_as::<_, (i64, Vec<u8>)>(PROOF_BYTES).bind(&ids).fetch(&mut *tx);
-        while let Some((id, raw)) = stream.try_next().await.map_err(failed(WHAT))? {
-            bytes.insert(id, Bytes::of(&raw));
-        }
+    // A few at a time: the bytes of a whole campaign need not fit into memory.
+    for some in rows.chunks(BYTES_OF) {
+        let ids = json(&some.iter().map(|row| row.id).collect::<Vec<_>>());
+        let read = db::query_as::<(i64, Vec<u8>)>(PROOF_BYTES).bind(&ids).fetch_all(&mut tx);
+        bytes.extend(read.await.map_err(failed(WHAT))?.into_iter().map(|(id, raw)| (id, Bytes::of(&raw))));
     }
     tx.commit().await.map_err(failed(WHAT))?;
     let incomplete = || StoreError::Corrupt("a delivery without its bytes or its attempts".to_owned());

@@ -1,0 +1,217 @@
+//! The state in a PostgreSQL database that several nodes share: opened, brought up to date, closed. The statements are in
+//! `sql`, which also says why several writers are right.
+//!
+//! Invariants: a pool of bounded size; no statement and no lock is waited for without end; the database's own clock is never
+//! asked; a database of a newer kigen or of another program is refused and not touched. Nobody puts a `timeout` around a
+//! database future (a dropped `begin` would leave its connection inside a transaction, sqlx#4385): waiting ends by the
+//! server's own limits.
+
+mod fence;
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{Connection, Executor};
+
+use crate::config::PostgresState;
+use crate::domain::Timestamp;
+
+use super::sql::{Readers, Tx, failed};
+use super::{Lead, Result, StoreError};
+
+#[cfg(test)]
+pub(super) use fence::{ADOPT, ADVANCE, HOME, MARK};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/postgres");
+
+/// Connections of one node. Looks, passes, deliveries and the dashboard hardly ever use more at once.
+const CONNECTIONS: u32 = 10;
+
+/// How long a caller waits for a connection; as long, it is tried again while the server starts or refuses connections.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What each connection asks of the server. A statement takes milliseconds, a first import of a large customers file
+/// seconds; who waits for a lock waits for such statements of others.
+const SETTINGS: &str = "SET statement_timeout = '120s'; SET lock_timeout = '60s'; \
+     SET idle_in_transaction_session_timeout = '120s'; SET jit = off; SET TimeZone = 'UTC'; \
+     SET client_min_messages = warning";
+
+/// The advisory lock of the state, shared by writers beside each other, exclusive for a writer alone. ("kigen" as a number.)
+const STATE_LOCK: &str = "SELECT pg_advisory_xact_lock(461482751342)";
+const STATE_LOCK_SHARED: &str = "SELECT pg_advisory_xact_lock_shared(461482751342)";
+
+/// Held while the schema changes, so that two nodes may start at once.
+const SCHEMA_LOCK: &str = "SELECT pg_advisory_xact_lock(461482751343)";
+
+const USED: &str = "SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = current_schema() \
+                    AND tablename = '_sqlx_migrations'), \
+                    EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = current_schema())";
+const VERSION: &str = "SELECT coalesce(max(version), 0) FROM _sqlx_migrations";
+
+/// The state in a PostgreSQL database.
+pub(super) struct Postgres {
+    pool: PgPool,
+    /// The file in which this node remembers which state it saw.
+    witness: PathBuf,
+}
+
+impl Postgres {
+    /// Connects, and brings the schema up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] with what to do; [`StoreError::Newer`].
+    pub(super) async fn open(state: &PostgresState) -> Result<Self> {
+        let what = state.name();
+        let options = options(state)?;
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .min_connections(0)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .idle_timeout(Duration::from_secs(300))
+            // A restarted server is noticed here and not in the middle of somebody's work.
+            .test_before_acquire(true)
+            .after_connect(|connection, _| Box::pin(async move { connection.execute(SETTINGS).await.map(|_| ()) }))
+            .connect_with(options)
+            .await
+            .map_err(|e| open_error(&what, e))?;
+        let migrated = match pool.acquire().await {
+            Ok(mut connection) => migrate(&what, &mut connection).await,
+            Err(e) => Err(open_error(&what, e)),
+        };
+        if let Err(e) = migrated {
+            pool.close().await;
+            return Err(e);
+        }
+        Ok(Self { pool, witness: fence::path_of(state) })
+    }
+
+    pub(super) fn readers(&self) -> Readers {
+        Readers::Postgres(self.pool.clone())
+    }
+
+    /// Begins to write alone: nobody else is in a writing transaction until it ends.
+    pub(super) async fn write(&self, what: &'static str) -> Result<Tx> {
+        self.locked(STATE_LOCK).await.map_err(failed(what))
+    }
+
+    /// Begins to write beside others who do the same.
+    pub(super) async fn write_beside(&self, what: &'static str) -> Result<Tx> {
+        self.locked(STATE_LOCK_SHARED).await.map_err(failed(what))
+    }
+
+    /// The lock by a statement of its own: what the next ones see is then what others committed until they had to wait.
+    async fn locked(&self, lock: &'static str) -> sqlx::Result<Tx> {
+        let mut tx = self.pool.begin().await?;
+        sqlx::query(lock).execute(&mut *tx).await?;
+        Ok(Tx::Postgres(tx))
+    }
+
+    /// Begins to read: one picture until it ends.
+    pub(super) async fn read(&self, what: &'static str) -> Result<Tx> {
+        let begun = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await;
+        begun.map(Tx::Postgres).map_err(failed(what))
+    }
+
+    /// Every node may deliver: leases, not a lead, decide who has what. See [`Store::take_lead`](super::Store::take_lead).
+    pub(super) async fn take_lead(&self, now: Timestamp) -> Result<Lead> {
+        fence::check(self, now).await?;
+        Ok(Lead::Taken)
+    }
+
+    /// A run is when a restored state can do harm, and when a copy made until now becomes old.
+    pub(super) async fn run_began(&self, now: Timestamp) -> Result<()> {
+        fence::check(self, now).await
+    }
+
+    /// See [`Store::close`](super::Store::close).
+    pub(super) async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+fn options(state: &PostgresState) -> Result<PgConnectOptions> {
+    let what = state.name();
+    let options = PgConnectOptions::from_str(state.url.as_str()).map_err(|e| open_error(&what, e))?;
+    let options = options.application_name("kigen");
+    match &state.password {
+        None => Ok(options),
+        Some(source) => match source.read() {
+            Ok(password) => Ok(options.password(password.expose())),
+            Err(e) => Err(StoreError::Open { what, remedy: format!("state_password: {e}"), source: None }),
+        },
+    }
+}
+
+/// In one transaction that other nodes wait for.
+async fn migrate(what: &str, connection: &mut PgConnection) -> Result<()> {
+    let known = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
+    let error = |e| open_error(what, e);
+    let mut tx = connection.begin().await.map_err(error)?;
+    sqlx::query(SCHEMA_LOCK).execute(&mut *tx).await.map_err(error)?;
+    let (ours, used): (bool, bool) = sqlx::query_as(USED).fetch_one(&mut *tx).await.map_err(error)?;
+    let found: i64 = match (ours, used) {
+        (true, _) => sqlx::query_scalar(VERSION).fetch_one(&mut *tx).await.map_err(error)?,
+        (false, false) => 0,
+        (false, true) => {
+            return Err(StoreError::Open {
+                what: what.to_owned(),
+                remedy: "another program's tables are in it; let `state` name a database of kigen's own".to_owned(),
+                source: None,
+            });
+        }
+    };
+    if found > known {
+        return Err(StoreError::Newer { what: what.to_owned(), found, known });
+    }
+    if found < known {
+        // Our own lock, which ends with the transaction, in the place of the migrator's, which ends with the session.
+        let migrator = Migrator { locking: false, migrations: MIGRATIONS.migrations.clone(), ..Migrator::DEFAULT };
+        migrator.run_direct(None, &mut *tx, false).await.map_err(|e| match e {
+            MigrateError::Execute(e) | MigrateError::ExecuteMigration(e, _) => open_error(what, e),
+            other => StoreError::Open {
+                what: what.to_owned(),
+                remedy: format!("its schema cannot be brought up to date ({other}); report this"),
+                source: None,
+            },
+        })?;
+    }
+    tx.commit().await.map_err(error)
+}
+
+fn open_error(what: &str, source: sqlx::Error) -> StoreError {
+    StoreError::Open { what: what.to_owned(), remedy: remedy(&source).to_owned(), source: Some(source) }
+}
+
+/// What to do about it, by SQLSTATE (<https://www.postgresql.org/docs/15/errcodes-appendix.html>).
+fn remedy(error: &sqlx::Error) -> &'static str {
+    let code = error.as_database_error().and_then(|e| e.code());
+    match code.as_deref() {
+        Some("28P01" | "28000") => "the server refuses the user or the password; see state_password and pg_hba.conf",
+        Some("3D000") => "make the database: createdb --owner=USER DATABASE",
+        Some("42501") => "the user must own the database, or may at least create tables in it",
+        Some("53300") => "the server has no connection left; raise max_connections",
+        Some(_) => "look into the server's log",
+        None if matches!(error, sqlx::Error::Tls(_)) => "the connection cannot be encrypted; see sslmode and sslrootcert",
+        None => "is the server running, and does it listen there?",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MIGRATIONS;
+
+    #[test]
+    fn both_databases_have_the_same_migrations() {
+        let names = |database: &str| {
+            let directory =
+                std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/migrations").join(database);
+            let names = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
+            names.collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!(names("sqlite"), names("postgres"));
+        assert_eq!(MIGRATIONS.iter().count(), names("postgres").len(), "all are embedded");
+    }
+}

@@ -1,0 +1,143 @@
+//! A real PostgreSQL for the tests: one server a test binary, on a socket in a folder of its own, a database a test.
+//!
+//! The server lives as long as the pipe to the shell that started it: however the test process ends, the shell then stops
+//! it by its number and removes the folder. As root it runs as `nobody`, for PostgreSQL refuses root.
+#![allow(clippy::unwrap_used, dead_code, reason = "each test file uses a part of it")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+/// Makes a cluster in $1 and serves it with the programs in $2, run by $3; a line `stop MODE` or `start` on the standard
+/// input stops and starts it, the end of the input ends all.
+const SCRIPT: &str = r#"
+cd "$1" || exit 1
+trap '' INT TERM
+serve() {
+    $3 "$2/postgres" -D "$1/data" -k "$1" -c listen_addresses='' -c fsync=off -c full_page_writes=off \
+        -c max_connections=200 -c shared_buffers=64MB -c log_min_messages=warning >>"$1/log" 2>&1 </dev/null &
+    server=$!
+    n=0
+    until $3 "$2/pg_ctl" status -D "$1/data" >/dev/null 2>&1 && [ -S "$1/.s.PGSQL.5432" ] && grep -q ready "$1/data/postmaster.pid"; do
+        n=$((n + 1)); [ $n -gt 600 ] && { echo failed; cat "$1/log"; exit 1; }
+        kill -0 $server 2>/dev/null || { echo failed; cat "$1/log"; exit 1; }
+        sleep 0.1
+    done
+}
+$3 "$2/initdb" -D "$1/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync >"$1/log" 2>&1 || { echo failed; cat "$1/log"; exit 1; }
+serve "$@"
+echo ready
+while read -r word mode; do
+    case "$word" in
+        stop) kill -"$mode" $server; wait $server; echo stopped ;;
+        start) serve "$@"; echo ready ;;
+    esac
+done
+kill -QUIT $server 2>/dev/null
+wait $server 2>/dev/null
+cd / && rm -rf "$1"
+"#;
+
+/// A server.
+pub struct Server {
+    folder: PathBuf,
+    shell: Mutex<(ChildStdin, BufReader<std::process::ChildStdout>)>,
+    _child: Child,
+    databases: AtomicUsize,
+}
+
+impl Server {
+    /// The server of this test binary.
+    pub fn shared() -> &'static Self {
+        static SERVER: OnceLock<Server> = OnceLock::new();
+        SERVER.get_or_init(Self::start)
+    }
+
+    /// A server that a test may stop and start.
+    pub fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("kigen-pg-").tempdir().unwrap().keep();
+        let root = std::fs::metadata(&folder).unwrap().uid() == 0;
+        let run = if root { "setpriv --reuid=65534 --regid=65534 --clear-groups" } else { "" };
+        if root {
+            std::os::unix::fs::chown(&folder, Some(65534), Some(65534)).unwrap();
+        }
+        let mut child = Command::new("sh")
+            .args(["-c", SCRIPT, "sh"])
+            .arg(&folder)
+            .arg(programs())
+            .arg(run)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pipes = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let server = Self { folder, shell: Mutex::new(pipes), _child: child, databases: AtomicUsize::new(0) };
+        server.expect("ready");
+        server
+    }
+
+    /// Stops it: `INT` is fast (sessions are ended), `QUIT` is a crash.
+    pub fn stop(&self, signal: &str) {
+        self.tell(&format!("stop {signal}"));
+        self.expect("stopped");
+    }
+
+    /// Starts it again.
+    pub fn go_on(&self) {
+        self.tell("start");
+        self.expect("ready");
+    }
+
+    fn tell(&self, line: &str) {
+        writeln!(self.shell.lock().unwrap().0, "{line}").unwrap();
+    }
+
+    fn expect(&self, word: &str) {
+        let mut line = String::new();
+        let mut pipes = self.shell.lock().unwrap();
+        pipes.1.read_line(&mut line).unwrap();
+        if line.trim() != word {
+            let mut rest = String::new();
+            while pipes.1.read_line(&mut rest).is_ok_and(|n| n > 0) {}
+            panic!("PostgreSQL did not start: {line}{rest}");
+        }
+    }
+
+    /// The address of a new, empty database.
+    pub async fn database(&self) -> String {
+        let name = format!("kigen{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.execute("postgres", &format!("CREATE DATABASE {name}")).await;
+        self.address(&name)
+    }
+
+    /// The address of a database.
+    pub fn address(&self, name: &str) -> String {
+        format!("postgres://postgres@localhost/{name}?host={}", self.folder.display())
+    }
+
+    /// Runs statements in a database.
+    pub async fn execute(&self, database: &str, sql: &str) {
+        use sqlx::{AssertSqlSafe, Connection};
+        let mut connection = sqlx::postgres::PgConnection::connect(&self.address(database)).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    }
+}
+
+/// Where the server's programs are: Debian does not put them into the path.
+fn programs() -> PathBuf {
+    let in_path = std::env::var_os("PATH").into_iter().flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
+    let mut places: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .map(|versions| versions.flatten().map(|version| version.path().join("bin")).collect())
+        .unwrap_or_default();
+    places.sort_by_key(|place| std::cmp::Reverse(version(place)));
+    let found = places.into_iter().chain(in_path).find(|place| ["initdb", "postgres", "pg_ctl"].iter().all(|p| place.join(p).exists()));
+    found.expect("PostgreSQL's server is needed: apt-get install postgresql (tests/run does so)")
+}
+
+fn version(place: &Path) -> Option<u32> {
+    place.parent()?.file_name()?.to_str()?.parse().ok()
+}
