@@ -11,7 +11,7 @@ use kigen::secret::SecretSource;
 use proptest::prelude::*;
 
 const HEADER: &str = "customer_id,name,email,contact_name,cc,fallback_email,phone,language,account,password,logon_url,\
-                      tenant_domain,feature_phone,smartphone,opted_out,notify,sites,note";
+                      tenant_domain,feature_phone,smartphone,opted_out,done,notify,sites,note";
 
 /// The three errors texts come across most.
 const CONTROL: &str = "holds a control character such as a line break; write it on one line";
@@ -513,7 +513,7 @@ fn import_cleans_what_excel_writes() {
     assert_eq!(
         clean,
         "customer_id,name,email,contact_name,cc,fallback_email,phone,language,account,password,password_file,credential,\
-         logon_url,tenant_domain,feature_phone,smartphone,opted_out,notify,sites,note\n\
+         logon_url,tenant_domain,feature_phone,smartphone,opted_out,done,notify,sites,note\n\
          C001,㈱髙橋商店①,tanaka@example.jp;suzuki@example.jp,田中　太郎,a@example.jp;b@example.jp,,03-0000-0000,ja,\
          admin,\"Ｐass\"\"word\",,,,,,yes,no,,本社;支社,\"改行\r\nあり\"\n",
         "names and passwords stay as they are"

@@ -10,13 +10,15 @@ fn campaign() -> Campaign {
     Campaign {
         id: CampaignId("exchange-online-basic-auth".to_owned()),
         affects: Affects::BasicAuth,
+        begins: None,
         deadline: day("2022-10-01"),
         postponed_to: Some(day("2022-12-31")),
         last_day: Some(day("2023-01-01")),
         reminders: vec![Milestone { days: 30 }],
-        overdue_every: 7,
+        overdue_every: Some(7),
         consent_every: 7,
         source: None,
+        product: None,
     }
 }
 
