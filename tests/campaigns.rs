@@ -108,6 +108,18 @@ fn rendered(
     today: &str,
     change: impl Fn(&mut Campaign),
 ) -> Result<Rendered, TemplateError> {
+    with_sites(kind, language, today, change, |_| {})
+}
+
+fn with_sites(
+    kind: NoticeKind,
+    language: Language,
+    today: &str,
+    change: impl Fn(&mut Campaign),
+    seen: impl Fn(&mut NoticeSite),
+) -> Result<Rendered, TemplateError> {
+    let mut sites = ["本社", "大阪支社"].map(|name| site(name, kind)).to_vec();
+    sites.iter_mut().for_each(seen);
     let mut campaign = campaign();
     change(&mut campaign);
     let customer = customer(language);
@@ -115,7 +127,7 @@ fn rendered(
         kind,
         customer: &customer,
         reference: &Reference("KG-7Q2M-XF4B".to_owned()),
-        sites: ["本社", "大阪支社"].map(|name| site(name, kind)).to_vec(),
+        sites,
         campaign: &campaign,
         deadline: campaign.deadline,
         previous_deadline: (kind == NoticeKind::Rescheduled).then(|| day("2027-03-01")),
@@ -186,10 +198,18 @@ fn the_templates_pass_their_own_check_with_nothing_of_an_operators() {
 fn whoever_has_to_act_reads_what_to_do_in_both_parts() {
     let facts: &[(&str, &str, &str)] = &[
         ("the product's id", APP, APP),
-        ("to read the list first", "Get-OrganizationConfig -RetrieveEwsOperationAccessPolicy", "Get-OrganizationConfig -RetrieveEwsOperationAccessPolicy"),
+        (
+            "to read the list first",
+            "Get-OrganizationConfig -RetrieveEwsOperationAccessPolicy",
+            "Get-OrganizationConfig -RetrieveEwsOperationAccessPolicy",
+        ),
         ("to note it down", "表示された内容を控えます", "note down what is shown"),
         ("that the command replaces the whole list", "一覧全体を置き換えます", "replaces the whole list"),
-        ("that others are shut out", "一覧にないアプリケーションはEWSを使用できません", "applications that are not on the list cannot use EWS"),
+        (
+            "that others are shut out",
+            "一覧にないアプリケーションはEWSを使用できません",
+            "applications that are not on the list cannot use EWS",
+        ),
         ("to turn EWS on", "Set-OrganizationConfig -EwsEnabled $true", "Set-OrganizationConfig -EwsEnabled $true"),
         ("how long it takes", "最大24時間", "up to 24 hours"),
         ("kiosk, F1 and F3", "F1またはF3のライセンスだけをお持ちの利用者", "Microsoft 365 F1 or F3 license"),
@@ -226,19 +246,23 @@ fn both_dates_are_told_as_of_the_day_of_sending() {
         (
             "before Microsoft begins",
             "2026-09-15",
-            &["2026年10月1日(木)までに", "2026年10月1日(木)からテナントごとに順次無効化し、2027年4月1日(木)に完全に停止します", "2026年10月1日(木)からEWSを使用できなくなります"],
+            &[
+                "2026年10月1日(木)までに",
+                "2026年10月1日(木)からテナントごとに順次無効化し、2027年4月1日(木)に完全に停止します",
+                "2026年10月1日(木)からEWSを使用できなくなります",
+            ],
             &["開始済み", "至急", "順次行われており"],
         ),
-        (
-            "the day it begins",
-            "2026-10-01",
-            &["至急", "開始済み", "（あと182日）"],
-            &["2026年10月1日(木)までに"],
-        ),
+        ("the day it begins", "2026-10-01", &["至急", "開始済み", "（あと182日）"], &["2026年10月1日(木)までに"]),
         (
             "while it goes from tenant to tenant",
             "2026-11-24",
-            &["順次行われており", "（あと128日）", "2027年4月1日(木)の完全停止までは、次の設定で再びご利用いただけ", "Set-OrganizationConfig"],
+            &[
+                "順次行われており",
+                "（あと128日）",
+                "2027年4月1日(木)の完全停止までは、次の設定で再びご利用いただけ",
+                "Set-OrganizationConfig",
+            ],
             &["2026年10月1日(木)までに", "停止済み"],
         ),
         (
@@ -268,7 +292,8 @@ fn both_dates_are_told_as_of_the_day_of_sending() {
 
 #[test]
 fn the_vendors_plan_is_told_in_its_own_words_and_only_in_its_language() {
-    let plan = |c: &mut Campaign| c.product.as_mut().unwrap().plan_ja = Some("来年3月までに <移行> します。".to_owned());
+    let plan =
+        |c: &mut Campaign| c.product.as_mut().unwrap().plan_ja = Some("来年3月までに <移行> します。".to_owned());
     let ja = rendered(NoticeKind::First, Language::Ja, "2026-11-24", plan).unwrap();
     assert!(ja.text.contains("来年3月までに <移行> します。"), "{}", ja.text);
     assert!(ja.html.contains("来年3月までに &lt;移行&gt; します。"));
@@ -286,6 +311,24 @@ fn a_consent_notice_is_refused_and_an_operators_own_words_count() {
     assert_eq!(templates.check(), []);
     let of_basic = Templates::load(Some(dir.path())).unwrap_err();
     assert!(of_basic[0].message.contains("is no template's name"), "{of_basic:?}");
+}
+
+#[test]
+fn a_site_on_basic_authentication_is_told_that_this_is_not_all() {
+    for (method, there) in [(AuthMethod::Basic, true), (AuthMethod::OAuth, false)] {
+        let one = with_sites(
+            NoticeKind::First,
+            Language::Ja,
+            "2026-11-24",
+            |_| {},
+            |site| {
+                site.now.auth_method = Some(method);
+            },
+        );
+        for (part, text) in parts(&one.unwrap()) {
+            assert_eq!(text.contains("OAuth認証への変更も必要です"), there, "{method:?} {part}");
+        }
+    }
 }
 
 // ---- the configuration
@@ -320,7 +363,11 @@ fn it_is_off_until_written_and_has_a_default_for_all_but_the_products_id() {
 fn dates_move_and_what_was_not_written_follows() {
     let one = |more: &str| load(&given(more)).unwrap().campaigns[1].campaign.clone();
     let earlier = one("deadline = 2026-12-15");
-    assert_eq!((earlier.begins, earlier.last_day), (Some(day("2026-10-01")), Some(day("2027-04-01"))), "the vendor's date");
+    assert_eq!(
+        (earlier.begins, earlier.last_day),
+        (Some(day("2026-10-01")), Some(day("2027-04-01"))),
+        "the vendor's date"
+    );
     let later = one("deadline = 2027-07-01");
     assert_eq!(later.last_day, Some(day("2027-07-01")), "Microsoft moved the end");
     assert_eq!(one("deadline = 2026-09-01").begins, None, "before anything begins there is one date less");
@@ -338,7 +385,11 @@ fn what_is_wrong_with_it_is_said() {
         ("begins after its end", given("begins = 2027-04-01"), "`begins` (2027-04-01) is not before"),
         ("final before the deadline", given("final = 2027-03-01"), "is not after `deadline`"),
         ("neither days nor off", given("overdue_every = \"never\""), "overdue_every"),
-        ("a plan of a book's length", given(&format!("vendor_plan = {{ ja = \"{}\" }}", "長".repeat(700))), "700 characters"),
+        (
+            "a plan of a book's length",
+            given(&format!("vendor_plan = {{ ja = \"{}\" }}", "長".repeat(700))),
+            "700 characters",
+        ),
         (
             "the id where no list is",
             format!("id = \"x\"\naffects = \"basic_auth\"\ndeadline = 2027-01-01\napp_id = \"{APP}\""),
@@ -444,7 +495,8 @@ async fn who_is_done_is_told_no_more_and_what_waits_is_dropped() {
     let bench = lab.open(at("2026-11-25T11:00:00+09:00")).await;
     assert_eq!(bench.deliver().await.sent, 0, "what waited is asked again right before it leaves");
     let dropped = bench.ctx.store.deliveries(&OutboxFilter::default()).await.unwrap();
-    let why: Vec<&str> = dropped.iter().filter_map(|d| d.detail.as_deref()).filter(|why| why.contains("done")).collect();
+    let why: Vec<&str> =
+        dropped.iter().filter_map(|d| d.detail.as_deref()).filter(|why| why.contains("done")).collect();
     assert_eq!(why.len(), 1, "{why:?}");
     assert_eq!(words(&day_of(&bench, "2026-12-02").await), [""; 0], "the day of both customers' 120 days");
     assert_eq!(words(&day_of(&bench, "2026-12-16").await), ["B1/basic reminder"], "a look is believed, not the word");
@@ -481,14 +533,18 @@ async fn the_commands_and_the_digest_name_both() {
 
     let check = lab.kigen_ok(&["check"]);
     assert!(check.contains("exchange-online-basic-auth deadline Fri 2027-01-15"), "{check}");
-    assert!(check.contains(&format!("{EWS} begins Thu 2026-10-01, deadline Thu 2027-04-01; reminders: 120d")), "{check}");
+    assert!(
+        check.contains(&format!("{EWS} begins Thu 2026-10-01, deadline Thu 2027-04-01; reminders: 120d")),
+        "{check}"
+    );
     assert!(check.contains("overdue_every = \"off\""), "{check}");
 
     let plan = lab.kigen_ok(&["plan", "--at", "2026-11-25", "--until", "2027-03-31", "--format", "jsonl"]);
     let b1: Vec<&str> = plan.lines().filter(|line| line.contains("\"B1\"")).collect();
     assert!(b1.iter().any(|l| l.contains(EWS)) && b1.iter().any(|l| l.contains("basic-auth")), "{plan}");
 
-    let preview = |campaign: &str| lab.kigen_ok(&["preview", "--customer", "O1", "--kind", "first", "--campaign", campaign]);
+    let preview =
+        |campaign: &str| lab.kigen_ok(&["preview", "--customer", "O1", "--kind", "first", "--campaign", campaign]);
     assert!(preview(EWS).contains(APP));
     assert!(preview("exchange-online-basic-auth").contains("OAuth認証"));
     let none = lab.kigen(&["preview", "--customer", "O1", "--kind", "consent", "--campaign", EWS]);

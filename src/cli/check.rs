@@ -129,7 +129,8 @@ fn milestones(campaign: &Campaign, config: &Config) -> String {
     let days: Vec<String> = campaign.reminders.iter().map(day).collect();
     let begins = campaign.begins.map(|day| format!("begins {}, ", day.format("%a %Y-%m-%d"))).unwrap_or_default();
     let deadline = campaign.deadline.format("%a %Y-%m-%d");
-    let over = if campaign.overdue_every.is_none() { "; after it nobody is told (overdue_every = \"off\")" } else { "" };
+    let over =
+        if campaign.overdue_every.is_none() { "; after it nobody is told (overdue_every = \"off\")" } else { "" };
     format!("  {} {begins}deadline {deadline}; reminders: {}{over}", campaign.id, days.join(", "))
 }
 

@@ -84,7 +84,9 @@ impl Snapshot {
             Some(Affects::ExchangeOnline) => None,
         };
         let of = |customer: &Customer| -> Vec<String> {
-            let said = |id: &CampaignId| Some(format!("customer {}: done = \"{id}\" counts for nothing: {}", customer.id, why(id)?));
+            let said = |id: &CampaignId| {
+                Some(format!("customer {}: done = \"{id}\" counts for nothing: {}", customer.id, why(id)?))
+            };
             customer.done.iter().filter_map(said).collect()
         };
         self.customers.values().flat_map(of).collect()

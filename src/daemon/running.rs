@@ -149,7 +149,9 @@ mod tests {
             overdue_every: Some(7),
             consent_every: 3,
             source: Some("https://example.jp/".to_owned()),
-            product: Some(Product { app_id: "id".to_owned(), plan_ja: Some("移行します。".to_owned()), plan_en: None }),
+            product: Some(Product {
+                app_id: "id".to_owned(), plan_ja: Some("移行します。".to_owned()), plan_en: None
+            }),
         };
         let since = Timestamp::from_timestamp(1_661_994_000, 0).unwrap();
         let running = Running { mode: "live".to_owned(), campaigns: vec![campaign], since, by: "scan".to_owned() };

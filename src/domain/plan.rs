@@ -148,7 +148,9 @@ pub fn decide(
 fn untold(customer: &Customer, campaign: &Campaign) -> Option<&'static str> {
     match () {
         () if !customer.notify => Some("the customers file says notify = no"),
-        () if campaign.is_done_by(customer) => Some("the customers file says that the customer has done its part (done)"),
+        () if campaign.is_done_by(customer) => {
+            Some("the customers file says that the customer has done its part (done)")
+        }
         () => None,
     }
 }

@@ -177,7 +177,9 @@ impl Row {
             match CampaignId::new(&text) {
                 Some(id) if ids.contains(&id) => {}
                 Some(id) => ids.push(id),
-                None => self.fail(column, "holds something that is no campaign's id; write ids such as exchange-online-ews"),
+                None => {
+                    self.fail(column, "holds something that is no campaign's id; write ids such as exchange-online-ews")
+                }
             }
         }
         ids

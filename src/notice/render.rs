@@ -143,7 +143,9 @@ impl Templates {
         };
         match (affects, self.wording) {
             (Affects::BasicAuth, _) | (Affects::ExchangeOnline, Wording::Ews) => Vec::new(),
-            (Affects::ExchangeOnline, Wording::BasicAuth) => ["subject", "txt", "html"].into_iter().filter(built_in).map(explain).collect(),
+            (Affects::ExchangeOnline, Wording::BasicAuth) => {
+                ["subject", "txt", "html"].into_iter().filter(built_in).map(explain).collect()
+            }
         }
     }
 

@@ -143,11 +143,14 @@ fn overdue_every(value: &toml::de::DeValue<'_>) -> Result<Option<u32>, Bad> {
 /// What the notices say of the vendor's product: the built-in wording of `exchange_online` campaigns is about its id.
 fn product(s: &mut Section<'_, '_>, id: &CampaignId, affects: Option<Affects>) -> Option<Product> {
     let app_id = match id.0.as_str() {
-        EWS => s.required("app_id", "the product's application id in Microsoft Entra: customers must put it on a list", guid),
+        EWS => s.required(
+            "app_id",
+            "the product's application id in Microsoft Entra: customers must put it on a list",
+            guid,
+        ),
         _ => s.opt("app_id", guid),
     };
-    let (plan_ja, plan_en) =
-        s.section("vendor_plan", |s| (s.opt("ja", vendor_plan), s.opt("en", vendor_plan)));
+    let (plan_ja, plan_en) = s.section("vendor_plan", |s| (s.opt("ja", vendor_plan), s.opt("en", vendor_plan)));
     if affects == Some(Affects::BasicAuth) {
         for key in ["app_id", "vendor_plan"] {
             if s.has(key) {
