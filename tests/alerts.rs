@@ -391,6 +391,7 @@ fn facts() -> DigestFacts {
             .map(|n| ToSwitch {
                 id: named(n).0,
                 name: named(n).1,
+                campaign: None,
                 sites: u64::from(n % 3 + 1),
                 deadline: if n > 30 { day(12, 31) } else { day(10, 1) },
                 told: (n % 5 != 0).then(|| day(9, 1)),

@@ -55,7 +55,7 @@ fn the_least_that_must_be_said_and_the_defaults() {
     assert_eq!(campaign.postponed_to.unwrap().to_string(), "2022-12-31");
     assert_eq!(campaign.last_day.unwrap().to_string(), "2023-01-01");
     assert_eq!(campaign.reminders.iter().map(|m| m.days).collect::<Vec<_>>(), [60, 30, 14, 7, 3, 1]);
-    assert_eq!((campaign.overdue_every, campaign.consent_every), (7, 7));
+    assert_eq!((campaign.overdue_every, campaign.consent_every), (Some(7), 7));
     assert!(campaign.source.as_ref().unwrap().starts_with("https://jpmessaging.github.io/"));
     assert_eq!(c.mail.envelope_from.as_str(), "support@example.jp", "from's, unless set");
     assert!(matches!(&c.mail.transport, TransportConfig::Maildir(path) if *path == dir.join("outgoing/")));
@@ -106,7 +106,7 @@ fn every_key_counts() {
     assert_eq!(first.campaign.deadline, date("2022-10-05"));
     assert_eq!(first.campaign.postponed_to, Some(date("2022-12-31")), "the built-in one keeps its other values");
     assert_eq!(first.campaign.reminders.iter().map(|m| m.days).collect::<Vec<_>>(), [60, 14, 1], "the farthest first");
-    assert_eq!((first.campaign.overdue_every, first.campaign.consent_every), (14, 7));
+    assert_eq!((first.campaign.overdue_every, first.campaign.consent_every), (Some(14), 7));
     assert_eq!((second.campaign.affects, second.campaign.postponed_to), (Affects::ExchangeOnline, None));
     assert_eq!(c.mail.from.name.as_deref(), Some("Support, ExLook"));
     assert_eq!(c.mail.from.address.as_str(), "support@example.jp");

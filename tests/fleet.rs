@@ -11,7 +11,7 @@ use kigen::secret::SecretSource;
 use proptest::prelude::*;
 
 const HEADER: &str = "customer_id,name,email,contact_name,cc,fallback_email,phone,language,account,password,logon_url,\
-                      tenant_domain,feature_phone,smartphone,opted_out,notify,sites,note";
+                      tenant_domain,feature_phone,smartphone,opted_out,done,notify,sites,note";
 
 /// The three errors texts come across most.
 const CONTROL: &str = "holds a control character such as a line break; write it on one line";
@@ -69,7 +69,7 @@ fn errors(fleet: &Fleet) -> Vec<String> {
 fn every_column_is_read() {
     let row = "C1,株式会社エー,a@example.jp; b@example.jp ;A@EXAMPLE.JP,山田 太郎,c@example.jp;a@example.jp,d@example.jp,\
                03-0000-0000,en,admin@contoso,pässword,https://tool.example/logon.aspx,Contoso.OnMicrosoft.com,yes,no,yes,\
-               no,本社;大阪支社,これは備考";
+               exchange-online-ews; other ,no,本社;大阪支社,これは備考";
     let fleet = csv(format!("{HEADER}\n{row}\n"));
     assert_eq!(errors(&fleet), Vec::<String>::new());
     let member = &fleet.members[0];
@@ -86,6 +86,7 @@ fn every_column_is_read() {
     assert_eq!(customer.tenant_domain.as_deref(), Some("contoso.onmicrosoft.com"));
     assert_eq!((customer.feature_phone, customer.smartphone), (Some(true), Some(false)));
     assert!(customer.opted_out && !customer.notify);
+    assert_eq!(customer.done.iter().map(|c| c.0.as_str()).collect::<Vec<_>>(), ["exchange-online-ews", "other"]);
     assert_eq!(customer.sites.iter().map(|s| s.as_str()).collect::<Vec<_>>(), ["本社", "大阪支社"]);
     assert_eq!(member.logon.account, "admin@contoso");
     assert_eq!(member.logon.password().unwrap().unwrap().expose(), "pässword");
@@ -95,7 +96,7 @@ fn every_column_is_read() {
 
 #[test]
 fn empty_cells_mean_the_defaults() {
-    let fleet = csv(format!("{HEADER}\nC1,本社,a@example.jp{}\n", ",".repeat(15)));
+    let fleet = csv(format!("{HEADER}\nC1,本社,a@example.jp{}\n", ",".repeat(16)));
     let member = &fleet.members[0];
     assert_eq!(member.customer.language, Language::Ja);
     assert_eq!((member.customer.feature_phone, member.customer.smartphone), (None, None));
@@ -169,6 +170,7 @@ fn every_bad_cell_quarantines_its_row_and_says_why() {
     check("smartphone", "1", NOT_YES_NO);
     check("opted_out", "YES", NOT_YES_NO);
     check("notify", "true", NOT_YES_NO);
+    check("done", "yes", "holds something that is no campaign's id; write ids such as exchange-online-ews");
     check("sites", "本社;支社;本社", "site 3 stands there twice; remove one");
     check("tenant_domain", "contoso", NO_DOMAIN);
     check("tenant_domain", "https://contoso.com", NO_DOMAIN);
@@ -513,9 +515,9 @@ fn import_cleans_what_excel_writes() {
     assert_eq!(
         clean,
         "customer_id,name,email,contact_name,cc,fallback_email,phone,language,account,password,password_file,credential,\
-         logon_url,tenant_domain,feature_phone,smartphone,opted_out,notify,sites,note\n\
+         logon_url,tenant_domain,feature_phone,smartphone,opted_out,done,notify,sites,note\n\
          C001,㈱髙橋商店①,tanaka@example.jp;suzuki@example.jp,田中　太郎,a@example.jp;b@example.jp,,03-0000-0000,ja,\
-         admin,\"Ｐass\"\"word\",,,,,,yes,no,,本社;支社,\"改行\r\nあり\"\n",
+         admin,\"Ｐass\"\"word\",,,,,,yes,no,,,本社;支社,\"改行\r\nあり\"\n",
         "names and passwords stay as they are"
     );
     assert_eq!(names(&csv(&clean)), ["㈱髙橋商店①"], "what import writes, load reads");

@@ -81,18 +81,21 @@ fn given(kind: NoticeKind, language: Language) -> Given {
             feature_phone: None,
             smartphone: None,
             opted_out: false,
+            done: Vec::new(),
             notify: true,
             sites: Vec::new(),
         },
         campaign: Campaign {
             id: CampaignId("exchange-online-basic-auth".to_owned()),
             affects: Affects::BasicAuth,
+            begins: None,
             deadline: day(2022, 10, 1),
             postponed_to: Some(day(2022, 12, 31)),
             last_day: Some(day(2023, 1, 1)),
             reminders: vec![Milestone { days: 30 }, Milestone { days: 7 }],
-            overdue_every: 7,
+            overdue_every: Some(7),
             consent_every: 7,
+            product: None,
             source: Some(
                 "https://jpmessaging.github.io/blog/basic-authentication-deprecation-in-exchange-online-september/"
                     .to_owned(),

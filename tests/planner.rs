@@ -130,9 +130,11 @@ fn campaign(n: usize) -> impl Strategy<Value = Campaign> {
             postponed_to: postponed.map(|more| nth(deadline + more)),
             last_day: None,
             reminders: reminders.into_iter().rev().map(|days| Milestone { days }).collect(),
-            overdue_every,
+            begins: None,
+            overdue_every: Some(overdue_every),
             consent_every,
             source: None,
+            product: None,
         },
     )
 }
@@ -208,6 +210,7 @@ impl World {
             feature_phone: None,
             smartphone: None,
             opted_out: false,
+            done: Vec::new(),
             notify: setting.notify[n],
             sites: Vec::new(),
         };
@@ -404,7 +407,7 @@ impl World {
             NoticeKind::Overdue => {
                 prop_assert!(today >= due.deadline, "not past: {what}");
                 let since = last.filter(|d| *d >= due.deadline).map(|d| (today - d).num_days());
-                prop_assert!(since.is_none_or(|n| n >= i64::from(campaign.overdue_every)), "too soon: {what}");
+                prop_assert!(since.is_none_or(|n| n >= i64::from(campaign.overdue_every.unwrap())), "too soon: {what}");
             }
             NoticeKind::Reminder => {
                 let milestone = due.milestone.unwrap();
@@ -471,7 +474,7 @@ impl World {
             };
             let deadline = campaign.deadline_of(customer);
             if today >= deadline {
-                let recent = last >= deadline && (today - last).num_days() < i64::from(campaign.overdue_every);
+                let recent = last >= deadline && (today - last).num_days() < i64::from(campaign.overdue_every.unwrap());
                 prop_assert!(recent, "overdue and not told: {what}");
                 continue;
             }

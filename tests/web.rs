@@ -163,6 +163,29 @@ async fn every_page_answers_in_both_languages_with_its_headers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_campaigns_stand_beside_each_other_each_with_its_own_days() {
+    let ews = "[[campaign]]\nid = \"exchange-online-ews\"\napp_id = \"1b730954-1685-4b74-9bfd-dac224a7b894\"\n\
+               begins = 2026-10-01\ndeadline = 2036-04-01";
+    let deadline = common::today() + TimeDelta::days(30);
+    let campaign = format!("deadline = {deadline}\n{ews}");
+    let lab = Lab::with(vec![affected("A1")], common::Settings { campaign, ..common::Settings::default() }).await;
+    let site = Site::with(lab, "").await;
+    site.scan_and_tell().await;
+    let page = site.get("/?lang=en").await.text;
+    for part in ["exchange-online-basic-auth", "exchange-online-ews", "Sites on Exchange Online", "Begins"] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert_eq!(
+        page.matches("Affected sites").count(),
+        1,
+        "the course of verdicts is that of basic authentication alone"
+    );
+    let settings = site.get("/configuration?lang=en").await.text;
+    assert!(settings.contains("campaign exchange-online-ews") && settings.contains("2026-10-01"), "{settings}");
+    site.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_others_wrote_stays_text() {
     let lab = Lab::start(vec![affected("A1")]).await;
     lab.write_customers(|_, column| if column == "name" { EVIL.to_owned() } else { String::new() });

@@ -65,6 +65,8 @@ pub struct ToSwitch {
     pub id: String,
     /// Its name.
     pub name: String,
+    /// The campaign, where several run.
+    pub campaign: Option<String>,
     /// Affected sites.
     pub sites: u64,
     /// Its own deadline.
@@ -188,6 +190,7 @@ struct Change {
 struct SwitchLine {
     id: String,
     name: String,
+    campaign: Option<String>,
     sites: u64,
     deadline: String,
     days_left: i64,
@@ -317,6 +320,7 @@ fn switch_line(s: &ToSwitch, today: NaiveDate, language: Language) -> SwitchLine
     SwitchLine {
         id: s.id.clone(),
         name: one_line(&s.name, 60),
+        campaign: s.campaign.clone(),
         sites: s.sites,
         deadline: day(language, s.deadline),
         days_left: (s.deadline - today).num_days(),

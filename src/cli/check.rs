@@ -89,7 +89,7 @@ async fn report(snapshot: &Snapshot) -> anyhow::Result<String> {
         snapshot.fleet.members.len(),
         snapshot.fleet.quarantined.len()
     )?;
-    for warning in app::warnings(config) {
+    for warning in app::warnings(config).into_iter().chain(snapshot.done_in_vain()) {
         writeln!(text, "warning: {warning}")?;
     }
     writeln!(text, "\nnext runs ({zone})")?;
@@ -127,7 +127,11 @@ fn milestones(campaign: &Campaign, config: &Config) -> String {
         format!("{m} {}", on.map_or_else(|| "never".to_owned(), |d| d.format("%a %Y-%m-%d").to_string()))
     };
     let days: Vec<String> = campaign.reminders.iter().map(day).collect();
-    format!("  {} deadline {}; reminders: {}", campaign.id, campaign.deadline.format("%a %Y-%m-%d"), days.join(", "))
+    let begins = campaign.begins.map(|day| format!("begins {}, ", day.format("%a %Y-%m-%d"))).unwrap_or_default();
+    let deadline = campaign.deadline.format("%a %Y-%m-%d");
+    let over =
+        if campaign.overdue_every.is_none() { "; after it nobody is told (overdue_every = \"off\")" } else { "" };
+    format!("  {} {begins}deadline {deadline}; reminders: {}{over}", campaign.id, days.join(", "))
 }
 
 /// How many notices this configuration would send next, by the stored state, and how many what ran last would.
@@ -238,14 +242,23 @@ fn changes(running: &Running, snapshot: &Snapshot) -> Vec<String> {
 fn moved(old: &Campaign, new: &Campaign) -> Vec<String> {
     let day = |d: Option<NaiveDate>| d.map_or_else(|| "none".to_owned(), |d| d.to_string());
     let reminders = |c: &Campaign| c.reminders.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let every = |c: &Campaign| c.overdue_every.map_or_else(|| "off".to_owned(), |days| format!("{days}d"));
+    let product = |c: &Campaign| c.product.as_ref().map_or_else(|| "none".to_owned(), |p| p.app_id.clone());
+    let plan = |c: &Campaign| {
+        let says = |plan: &Option<String>| plan.clone().unwrap_or_else(|| "none".to_owned());
+        c.product.as_ref().map_or_else(String::new, |p| format!("{} / {}", says(&p.plan_ja), says(&p.plan_en)))
+    };
     let rows = [
         ("affects", old.affects.as_str().to_owned(), new.affects.as_str().to_owned()),
+        ("begins", day(old.begins), day(new.begins)),
         ("deadline", old.deadline.to_string(), new.deadline.to_string()),
         ("postponed_to", day(old.postponed_to), day(new.postponed_to)),
         ("final", day(old.last_day), day(new.last_day)),
         ("reminders", reminders(old), reminders(new)),
-        ("overdue_every", format!("{}d", old.overdue_every), format!("{}d", new.overdue_every)),
+        ("overdue_every", every(old), every(new)),
         ("consent_every", format!("{}d", old.consent_every), format!("{}d", new.consent_every)),
+        ("app_id", product(old), product(new)),
+        ("vendor_plan", plan(old), plan(new)),
         ("source", old.source.clone().unwrap_or_default(), new.source.clone().unwrap_or_default()),
     ];
     rows.into_iter().filter(|(_, a, b)| a != b).map(|(key, a, b)| format!("{key} {a} -> {b}")).collect()

@@ -217,6 +217,9 @@ async fn deadline_near(ctx: &Context) -> anyhow::Result<()> {
     for untold in ctx.store.untold_customers().await? {
         let Some(customer) = snapshot.customers.get(&untold.customer).filter(|c| c.notify) else { continue };
         let Some(campaign) = campaigns.iter().find(|c| c.id == untold.campaign) else { continue };
+        if campaign.is_done_by(customer) {
+            continue;
+        }
         let left = (campaign.deadline_of(customer) - today).num_days();
         // What is about to leave is not worth an alert yet; should it fail, that is one of its own.
         let leaving = matches!(untold.delivery.as_deref(), Some("queued" | "sending"));

@@ -146,10 +146,11 @@ fn to_switch(snapshot: &Snapshot, cases: &[Case]) -> Vec<ToSwitch> {
         .filter(|case| case.any(Standing::Affected))
         .filter_map(|case| {
             let customer = snapshot.customers.get(&case.customer)?;
-            let campaign = campaigns.iter().find(|c| c.id == case.campaign)?;
+            let campaign = campaigns.iter().find(|c| c.id == case.campaign && !c.is_done_by(customer))?;
             Some(ToSwitch {
                 id: customer.id.to_string(),
                 name: customer.name.clone(),
+                campaign: (campaigns.len() > 1).then(|| campaign.id.0.clone()),
                 sites: case.standing(Standing::Affected).count() as u64,
                 deadline: campaign.deadline_of(customer),
                 told: case.told_this_round().map(|t| t.day).max(),
@@ -164,7 +165,12 @@ fn to_switch(snapshot: &Snapshot, cases: &[Case]) -> Vec<ToSwitch> {
 async fn calls(ctx: &Context) -> anyhow::Result<Vec<Call>> {
     let snapshot = &ctx.snapshot;
     let rows = ctx.store.untold_customers().await?;
+    let campaigns = snapshot.campaigns();
     let call = |untold: crate::store::Untold| {
+        let campaign = campaigns.iter().find(|c| c.id == untold.campaign);
+        if campaign.zip(snapshot.customers.get(&untold.customer)).is_some_and(|(c, customer)| c.is_done_by(customer)) {
+            return None;
+        }
         let why = match (snapshot.customers.get(&untold.customer), untold.delivery.as_deref()) {
             (None, _) => "bad_row",
             (Some(customer), _) if !customer.notify => "notify_no",

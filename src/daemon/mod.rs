@@ -29,7 +29,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::connector::Connector;
 use crate::domain::Timestamp;
-use crate::domain::campaign::{Campaign, CampaignId};
+use crate::domain::campaign::{Affects, Campaign, CampaignId};
 use crate::domain::customer::Customer;
 use crate::domain::plan::Policy;
 use crate::domain::site::CustomerId;
@@ -71,6 +71,25 @@ impl Snapshot {
     #[must_use]
     pub fn campaigns(&self) -> Vec<Campaign> {
         self.config.campaigns.iter().map(|c| c.campaign.clone()).collect()
+    }
+
+    /// The customers whose `done` says nothing, a sentence each: a slip there is a notice to somebody who has done its part.
+    #[must_use]
+    pub fn done_in_vain(&self) -> Vec<String> {
+        let campaigns: BTreeMap<_, _> =
+            self.config.campaigns.iter().map(|c| (&c.campaign.id, c.campaign.affects)).collect();
+        let why = |id: &CampaignId| match campaigns.get(id) {
+            None => Some("there is no such campaign"),
+            Some(Affects::BasicAuth) => Some("the scan sees for itself who has done its part there"),
+            Some(Affects::ExchangeOnline) => None,
+        };
+        let of = |customer: &Customer| -> Vec<String> {
+            let said = |id: &CampaignId| {
+                Some(format!("customer {}: done = \"{id}\" counts for nothing: {}", customer.id, why(id)?))
+            };
+            customer.done.iter().filter_map(said).collect()
+        };
+        self.customers.values().flat_map(of).collect()
     }
 
     /// The numbers the planner's rules are made with.

@@ -45,7 +45,11 @@ pub fn load(path: &Path) -> Result<Snapshot, LoadError> {
     let config = config::load(path)?;
     let fleet = fleet::load(&config.fleet.customers)?;
     let templates = load_templates(&config)?;
-    Ok(Snapshot::new(config, fleet, templates))
+    let snapshot = Snapshot::new(config, fleet, templates);
+    for warning in snapshot.done_in_vain() {
+        tracing::warn!("{warning}");
+    }
+    Ok(snapshot)
 }
 
 /// The templates of every campaign, compiled and rendered once with sample data.
@@ -56,7 +60,7 @@ pub fn load_templates(config: &Config) -> Result<BTreeMap<crate::domain::campaig
     let mut all = BTreeMap::new();
     let mut errors = Vec::new();
     for campaign in &config.campaigns {
-        match Templates::load(campaign.templates.as_deref()) {
+        match Templates::load_for(&campaign.campaign, campaign.templates.as_deref()) {
             Ok(templates) => {
                 errors.extend(templates.check());
                 errors.extend(templates.missing_for(campaign.campaign.affects));

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Context, Snapshot};
 use crate::domain::Timestamp;
-use crate::domain::campaign::{Affects, Campaign, CampaignId, Milestone};
+use crate::domain::campaign::{Affects, Campaign, CampaignId, Milestone, Product};
 use crate::store::{Result, Store};
 
 const MEMO: &str = "running";
@@ -37,13 +37,24 @@ struct Memo {
 struct CampaignMemo {
     id: String,
     affects: String,
+    #[serde(default)]
+    begins: Option<NaiveDate>,
     deadline: NaiveDate,
     postponed_to: Option<NaiveDate>,
     last_day: Option<NaiveDate>,
     reminders: Vec<u32>,
-    overdue_every: u32,
+    overdue_every: Option<u32>,
     consent_every: u32,
     source: Option<String>,
+    #[serde(default)]
+    product: Option<ProductMemo>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ProductMemo {
+    app_id: String,
+    plan_ja: Option<String>,
+    plan_en: Option<String>,
 }
 
 /// Takes note of what runs now, unless it is what ran before. That it cannot is logged, never in the way.
@@ -79,6 +90,7 @@ impl Running {
         let campaign = |c: &Campaign| CampaignMemo {
             id: c.id.0.clone(),
             affects: c.affects.as_str().to_owned(),
+            begins: c.begins,
             deadline: c.deadline,
             postponed_to: c.postponed_to,
             last_day: c.last_day,
@@ -86,6 +98,11 @@ impl Running {
             overdue_every: c.overdue_every,
             consent_every: c.consent_every,
             source: c.source.clone(),
+            product: c.product.as_ref().map(|p| ProductMemo {
+                app_id: p.app_id.clone(),
+                plan_ja: p.plan_ja.clone(),
+                plan_en: p.plan_en.clone(),
+            }),
         };
         let campaigns = self.campaigns.iter().map(campaign).collect();
         let memo = Memo { since: self.since, by: self.by.clone(), mode: self.mode.clone(), campaigns };
@@ -98,6 +115,7 @@ impl Running {
             Some(Campaign {
                 id: CampaignId(c.id),
                 affects: [Affects::BasicAuth, Affects::ExchangeOnline].into_iter().find(|a| a.as_str() == c.affects)?,
+                begins: c.begins,
                 deadline: c.deadline,
                 postponed_to: c.postponed_to,
                 last_day: c.last_day,
@@ -105,6 +123,7 @@ impl Running {
                 overdue_every: c.overdue_every,
                 consent_every: c.consent_every,
                 source: c.source,
+                product: c.product.map(|p| Product { app_id: p.app_id, plan_ja: p.plan_ja, plan_en: p.plan_en }),
             })
         };
         let campaigns = memo.campaigns.into_iter().map(campaign).collect::<Option<_>>()?;
@@ -122,13 +141,17 @@ mod tests {
         let campaign = Campaign {
             id: CampaignId("one".to_owned()),
             affects: Affects::ExchangeOnline,
+            begins: Some(day("2022-09-01")),
             deadline: day("2022-10-01"),
             postponed_to: Some(day("2022-12-31")),
             last_day: None,
             reminders: vec![Milestone { days: 30 }, Milestone { days: 7 }],
-            overdue_every: 7,
+            overdue_every: Some(7),
             consent_every: 3,
             source: Some("https://example.jp/".to_owned()),
+            product: Some(Product {
+                app_id: "id".to_owned(), plan_ja: Some("移行します。".to_owned()), plan_en: None
+            }),
         };
         let since = Timestamp::from_timestamp(1_661_994_000, 0).unwrap();
         let running = Running { mode: "live".to_owned(), campaigns: vec![campaign], since, by: "scan".to_owned() };

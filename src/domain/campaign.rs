@@ -4,13 +4,29 @@ use std::fmt;
 
 use chrono::{NaiveDate, TimeDelta};
 
-use super::customer::Customer;
+use super::customer::{Customer, Language};
 use super::observation::{Observation, Verdict};
 use super::site::ServerType;
 
 /// A campaign's id, such as `exchange-online-basic-auth`: lower-case letters, digits and hyphens.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CampaignId(pub String);
+
+impl CampaignId {
+    /// The longest id, in characters.
+    pub const MAX: usize = 64;
+
+    /// The id, if the text is one.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let good = !text.is_empty()
+            && text.len() <= Self::MAX
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !text.starts_with('-')
+            && !text.ends_with('-');
+        good.then(|| Self(text.to_owned()))
+    }
+}
 
 impl fmt::Display for CampaignId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,6 +116,28 @@ impl fmt::Display for Milestone {
     }
 }
 
+/// What a notice must say of the vendor's product where the customer has to name it to Microsoft.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Product {
+    /// Its application id in Microsoft Entra: a GUID, in lower case.
+    pub app_id: String,
+    /// What the vendor says it will do, in its own words; nothing is promised without them.
+    pub plan_ja: Option<String>,
+    /// The same for customers who read English.
+    pub plan_en: Option<String>,
+}
+
+impl Product {
+    /// The vendor's words in this language; never those of the other.
+    #[must_use]
+    pub fn plan(&self, language: Language) -> Option<&str> {
+        match language {
+            Language::Ja => self.plan_ja.as_deref(),
+            Language::En => self.plan_en.as_deref(),
+        }
+    }
+}
+
 /// One deprecation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Campaign {
@@ -107,7 +145,9 @@ pub struct Campaign {
     pub id: CampaignId,
     /// Whom it affects.
     pub affects: Affects,
-    /// The day it begins.
+    /// The day it begins, where that is earlier than the deadline: Microsoft goes from tenant to tenant until then.
+    pub begins: Option<NaiveDate>,
+    /// The day the reminders count to; the day it begins, unless `begins` is another.
     pub deadline: NaiveDate,
     /// The deadline of customers who opted out.
     pub postponed_to: Option<NaiveDate>,
@@ -115,15 +155,30 @@ pub struct Campaign {
     pub last_day: Option<NaiveDate>,
     /// The reminders' distances, the farthest first.
     pub reminders: Vec<Milestone>,
-    /// Days between two overdue notices.
-    pub overdue_every: u32,
+    /// Days between two overdue notices; `None`: from the deadline on nobody is told that a site is affected.
+    pub overdue_every: Option<u32>,
     /// Days between two consent notices.
     pub consent_every: u32,
     /// Where the dates come from, a link.
     pub source: Option<String>,
+    /// What the customer must tell Microsoft of the vendor's product.
+    pub product: Option<Product>,
 }
 
 impl Campaign {
+    /// The day Microsoft begins.
+    #[must_use]
+    pub fn begins_on(&self) -> NaiveDate {
+        self.begins.unwrap_or(self.deadline)
+    }
+
+    /// Whether the customers file says that this customer has done its part, in a campaign where no look at its sites can
+    /// show it. Where a look can, only the look is believed.
+    #[must_use]
+    pub fn is_done_by(&self, customer: &Customer) -> bool {
+        self.affects == Affects::ExchangeOnline && customer.done.contains(&self.id)
+    }
+
     /// The deadline that counts for this customer.
     #[must_use]
     pub fn deadline_of(&self, customer: &Customer) -> NaiveDate {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::campaign::CampaignId;
 use super::site::{CustomerId, SiteName};
 
 /// One mail address, checked for the characters that could leave its header or its SMTP command.
@@ -153,6 +154,8 @@ pub struct Customer {
     pub smartphone: Option<bool>,
     /// The customer opted out: its deadline is the campaign's postponed one.
     pub opted_out: bool,
+    /// The campaigns in which it has done its part, by its own word: see [`super::campaign::Campaign::is_done_by`].
+    pub done: Vec<CampaignId>,
     /// `false`: scanned and reported to the operators, never mailed.
     pub notify: bool,
     /// The sites to look at; empty = all that the tool lists.

@@ -132,10 +132,10 @@ pub fn decide(
     if case.any(Standing::Affected) {
         return affected(case, customer, campaign, calendar, day);
     }
-    if !customer.notify {
+    if let Some(why) = untold(customer, campaign) {
         return match case.state {
             CaseState::Open if case.confirmed_clear(policy.confirm_resolved) => Decision::ResolveSilently,
-            _ => Decision::Nothing(NOTIFY_NO.to_owned()),
+            _ => Decision::Nothing(why.to_owned()),
         };
     }
     if case.any(Standing::ConsentMissing) {
@@ -144,13 +144,30 @@ pub fn decide(
     resolved(case, customer, campaign, policy)
 }
 
-const NOTIFY_NO: &str = "the customers file says notify = no";
+/// Why this customer is told nothing in this campaign, whatever its sites: the customers file says so.
+fn untold(customer: &Customer, campaign: &Campaign) -> Option<&'static str> {
+    match () {
+        () if !customer.notify => Some("the customers file says notify = no"),
+        () if campaign.is_done_by(customer) => {
+            Some("the customers file says that the customer has done its part (done)")
+        }
+        () => None,
+    }
+}
+
+/// From the deadline on nothing is to be said of affected sites.
+fn is_over(campaign: &Campaign, deadline: NaiveDate, day: NaiveDate) -> bool {
+    campaign.overdue_every.is_none() && day >= deadline
+}
 
 fn affected(case: &Case, customer: &Customer, campaign: &Campaign, calendar: &Calendar, day: NaiveDate) -> Decision {
-    if !customer.notify {
-        return Decision::Nothing(NOTIFY_NO.to_owned());
+    if let Some(why) = untold(customer, campaign) {
+        return Decision::Nothing(why.to_owned());
     }
     let deadline = campaign.deadline_of(customer);
+    if is_over(campaign, deadline, day) {
+        return Decision::Nothing(format!("the deadline {deadline} has passed and overdue_every is \"off\""));
+    }
     let due = |kind, occasion: String, because: String| {
         Decision::Tell(Due {
             kind,
@@ -210,11 +227,11 @@ fn overdue(
     due: impl Fn(NoticeKind, String, String) -> Decision,
 ) -> Decision {
     let days_over = (day - deadline).num_days();
+    let every = campaign.overdue_every.unwrap_or(u32::MAX);
     match case.told_this_round().map(|t| t.day).filter(|d| *d >= deadline).max() {
-        Some(last) if (day - last).num_days() < i64::from(campaign.overdue_every) => Decision::Nothing(format!(
-            "told on {last}; the next overdue notice is due {} days later",
-            campaign.overdue_every
-        )),
+        Some(last) if (day - last).num_days() < i64::from(every) => {
+            Decision::Nothing(format!("told on {last}; the next overdue notice is due {every} days later"))
+        }
         last => {
             let told = last.map_or_else(|| "not told since".to_owned(), |d| format!("told on {d}"));
             due(

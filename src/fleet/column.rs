@@ -23,6 +23,7 @@ pub(super) enum Column {
     FeaturePhone,
     Smartphone,
     OptedOut,
+    Done,
     Notify,
     Sites,
     Note,
@@ -30,7 +31,7 @@ pub(super) enum Column {
 
 impl Column {
     /// Every column, in the contract's order.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::CustomerId,
         Self::Name,
         Self::Email,
@@ -48,6 +49,7 @@ impl Column {
         Self::FeaturePhone,
         Self::Smartphone,
         Self::OptedOut,
+        Self::Done,
         Self::Notify,
         Self::Sites,
         Self::Note,
@@ -76,6 +78,7 @@ impl Column {
             Self::FeaturePhone => "feature_phone",
             Self::Smartphone => "smartphone",
             Self::OptedOut => "opted_out",
+            Self::Done => "done",
             Self::Notify => "notify",
             Self::Sites => "sites",
             Self::Note => "note",
@@ -99,7 +102,7 @@ impl Column {
 
     /// Whether the cell holds several values, with `;` between them.
     pub fn is_list(self) -> bool {
-        matches!(self, Self::Email | Self::Cc | Self::FallbackEmail | Self::Sites)
+        matches!(self, Self::Email | Self::Cc | Self::FallbackEmail | Self::Done | Self::Sites)
     }
 
     /// Whether the cell holds `yes` or `no`.

@@ -97,6 +97,7 @@ fn clean(row: &mut Row) {
             Column::Phone => edit(row, column, phone),
             Column::Language => edit(row, column, language),
             Column::FeaturePhone | Column::Smartphone | Column::OptedOut | Column::Notify => edit(row, column, yes_no),
+            Column::Done => edit(row, column, |text| joined(narrow(text).split([';', ',', '、']))),
             Column::Sites => edit(row, column, |text| joined(text.split([';', '；', '\r', '\n']))),
             Column::Name
             | Column::ContactName

@@ -10,6 +10,7 @@ use url::Url;
 use super::column::Column;
 use super::row::{Row, bad_text};
 use super::{Fleet, Logon, Member, Password, Quarantined};
+use crate::domain::campaign::CampaignId;
 use crate::domain::customer::{Address, BadAddress, Customer, Language};
 use crate::domain::site::{CustomerId, SiteName};
 use crate::secret::{Secret, SecretSource};
@@ -104,6 +105,7 @@ impl Row {
         let feature_phone = self.yes_no(Column::FeaturePhone);
         let smartphone = self.yes_no(Column::Smartphone);
         let opted_out = self.yes_no(Column::OptedOut).unwrap_or(false);
+        let done = self.campaigns(Column::Done);
         let notify = self.yes_no(Column::Notify).unwrap_or(true);
         let sites = self.sites();
         // Ignored, but checked: a note that cannot be read is a sign that the row was damaged.
@@ -124,6 +126,7 @@ impl Row {
                     feature_phone,
                     smartphone,
                     opted_out,
+                    done,
                     notify,
                     sites,
                 };
@@ -165,6 +168,21 @@ impl Row {
             }
         }
         addresses
+    }
+
+    /// The ids of campaigns, each once. Whether there is such a campaign, the configuration knows.
+    fn campaigns(&mut self, column: Column) -> Vec<CampaignId> {
+        let mut ids: Vec<CampaignId> = Vec::new();
+        for text in self.list(column) {
+            match CampaignId::new(&text) {
+                Some(id) if ids.contains(&id) => {}
+                Some(id) => ids.push(id),
+                None => {
+                    self.fail(column, "holds something that is no campaign's id; write ids such as exchange-online-ews")
+                }
+            }
+        }
+        ids
     }
 
     fn sites(&mut self) -> Vec<SiteName> {

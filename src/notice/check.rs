@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use chrono::{NaiveDate, TimeZone, Utc};
 use url::Url;
 
-use super::render::{TemplateError, Templates};
+use super::render::{TemplateError, Templates, Wording};
 use super::{Notice, NoticeSite};
 use crate::config::Support;
-use crate::domain::campaign::{Affects, Campaign, CampaignId, Milestone};
+use crate::domain::campaign::{Affects, Campaign, CampaignId, Milestone, Product};
 use crate::domain::case::{Evidence, Reference};
 use crate::domain::customer::{Address, Customer, Language};
 use crate::domain::observation::RawSettings;
@@ -30,10 +30,14 @@ fn kinds() -> impl Iterator<Item = (NoticeKind, Language)> {
 }
 
 /// What is wrong, each thing once.
-pub(super) fn all(templates: &Templates) -> Vec<TemplateError> {
+pub(super) fn all(templates: &Templates, wording: Wording) -> Vec<TemplateError> {
     let mut errors = BTreeSet::new();
-    for (kind, language) in kinds() {
+    for (kind, language) in kinds().filter(|(kind, _)| wording.has(*kind)) {
         for sample in samples(language) {
+            let sample = match wording {
+                Wording::BasicAuth => sample,
+                Wording::Ews => sample.about_ews(),
+            };
             sample.with(kind, |notice| errors.extend(templates.faults(notice)));
         }
     }
@@ -51,6 +55,23 @@ struct Sample {
 }
 
 impl Sample {
+    /// The same phases, edges and customers in a campaign about EWS.
+    fn about_ews(mut self) -> Self {
+        // Some vendors say what they will do, some do not.
+        let plan = |text: &str| self.customer.feature_phone.is_none().then(|| text.to_owned());
+        let product = Product {
+            app_id: "1b730954-1685-4b74-9bfd-dac224a7b894".to_owned(),
+            plan_ja: plan("2027年3月までに移行します <b>"),
+            plan_en: plan("We move by March 2027 <b>"),
+        };
+        self.campaign.affects = Affects::ExchangeOnline;
+        self.campaign.begins = Some(self.campaign.deadline);
+        self.campaign.deadline = self.campaign.last_day.unwrap_or(self.campaign.deadline);
+        self.campaign.postponed_to = None;
+        self.campaign.product = Some(product);
+        self
+    }
+
     fn with(&self, kind: NoticeKind, mut look: impl FnMut(&Notice<'_>)) {
         let deadline = self.campaign.deadline_of(&self.customer);
         let url = |text: &str| Url::parse(text).expect("a literal URL");
@@ -168,18 +189,21 @@ fn sample(language: Language, name: &str, sites: &[&str]) -> Sample {
             feature_phone: None,
             smartphone: None,
             opted_out: false,
+            done: Vec::new(),
             notify: true,
             sites: Vec::new(),
         },
         campaign: Campaign {
             id: CampaignId("sample".to_owned()),
             affects: Affects::BasicAuth,
+            begins: None,
             deadline: day(2022, 10, 1),
             postponed_to: Some(day(2022, 12, 31)),
             last_day: Some(day(2023, 1, 1)),
             reminders: vec![Milestone { days: 30 }],
-            overdue_every: 7,
+            overdue_every: Some(7),
             consent_every: 7,
+            product: None,
             source: Some("https://example.jp/source".to_owned()),
         },
         sites: sites.iter().map(site).collect(),

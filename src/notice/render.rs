@@ -14,7 +14,8 @@ use minijinja::{AutoEscape, Environment, Output, UndefinedBehavior, Value};
 
 use super::view::{self, View};
 use super::{Attachment, Notice, Rendered, attachment, check, sources, wrap};
-use crate::domain::campaign::Affects;
+use crate::domain::campaign::{Affects, Campaign};
+use crate::domain::plan::NoticeKind;
 
 /// Instructions of one template; the longest built-in one takes about a hundredth.
 const FUEL: u64 = 500_000;
@@ -39,9 +40,34 @@ pub struct TemplateError {
     pub message: String,
 }
 
+/// Which built-in notices lie below an operator's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wording {
+    /// Basic authentication is turned off: change to OAuth.
+    BasicAuth,
+    /// Exchange Web Services are turned off: allow the product for the time being.
+    Ews,
+}
+
+impl Wording {
+    /// The wording that is true of a campaign: that of EWS names the product's application id.
+    fn of(campaign: &Campaign) -> Self {
+        match (campaign.affects, &campaign.product) {
+            (Affects::ExchangeOnline, Some(_)) => Self::Ews,
+            (Affects::BasicAuth, _) | (Affects::ExchangeOnline, None) => Self::BasicAuth,
+        }
+    }
+
+    /// Whether notices of this kind occur: EWS needs no consent that a site could lack.
+    pub(super) fn has(self, kind: NoticeKind) -> bool {
+        self == Self::BasicAuth || kind != NoticeKind::Consent
+    }
+}
+
 /// The notices' templates of one campaign: built in, overridden one by one by the operator's own.
 #[derive(Debug, Clone)]
 pub struct Templates {
+    wording: Wording,
     environment: Arc<Environment<'static>>,
     /// The names of the operator's own.
     own: BTreeSet<&'static str>,
@@ -57,15 +83,28 @@ impl Templates {
         Self::load(None).expect("the built-in templates compile, by test")
     }
 
-    /// The operator's directory over the built-in ones.
+    /// The operator's directory over the built-in ones about basic authentication.
     ///
     /// # Errors
     /// Every template that cannot be read or compiled, and every file whose name is no template's.
     pub fn load(dir: Option<&Path>) -> Result<Self, Vec<TemplateError>> {
-        let own = dir.map_or_else(|| Ok(Default::default()), sources::read_dir)?;
+        Self::read(Wording::BasicAuth, dir)
+    }
+
+    /// The operator's directory over the built-in ones of this campaign.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_for(campaign: &Campaign, dir: Option<&Path>) -> Result<Self, Vec<TemplateError>> {
+        Self::read(Wording::of(campaign), dir)
+    }
+
+    fn read(wording: Wording, dir: Option<&Path>) -> Result<Self, Vec<TemplateError>> {
+        let built_in = sources::built_in(wording);
+        let own = dir.map_or_else(|| Ok(Default::default()), |dir| sources::read_dir(dir, &built_in))?;
         let mut environment = environment();
         let mut errors = Vec::new();
-        for (name, built_in) in sources::BUILT_IN {
+        for (name, built_in) in &built_in {
             let added = match own.get(name) {
                 Some(source) => environment.add_template_owned(*name, source.clone()),
                 None => environment.add_template(name, built_in),
@@ -75,13 +114,13 @@ impl Templates {
         if !errors.is_empty() {
             return Err(errors);
         }
-        Ok(Self { environment: Arc::new(environment), own: own.into_keys().collect() })
+        Ok(Self { wording, environment: Arc::new(environment), own: own.into_keys().collect() })
     }
 
     /// Renders every kind, language and edge case with sample data: what `kigen check` and a reload run.
     #[must_use]
     pub fn check(&self) -> Vec<TemplateError> {
-        check::all(self)
+        check::all(self, self.wording)
     }
 
     /// The templates that a campaign needs and only its operator can write: the built-in wording speaks of basic
@@ -98,13 +137,15 @@ impl Templates {
             line: 0,
             column: 0,
             message: format!(
-                "the built-in wording is about basic authentication; a campaign that affects \"{}\" needs its own",
+                "the built-in wording is about basic authentication; a campaign that affects \"{}\" needs its own, or `app_id`",
                 affects.as_str()
             ),
         };
-        match affects {
-            Affects::BasicAuth => Vec::new(),
-            Affects::ExchangeOnline => ["subject", "txt", "html"].into_iter().filter(built_in).map(explain).collect(),
+        match (affects, self.wording) {
+            (Affects::BasicAuth, _) | (Affects::ExchangeOnline, Wording::Ews) => Vec::new(),
+            (Affects::ExchangeOnline, Wording::BasicAuth) => {
+                ["subject", "txt", "html"].into_iter().filter(built_in).map(explain).collect()
+            }
         }
     }
 
@@ -114,6 +155,10 @@ impl Templates {
     /// The first template that failed.
     pub fn render(&self, notice: &Notice<'_>) -> Result<Rendered, TemplateError> {
         let stem = stem(notice);
+        if !self.wording.has(notice.kind) {
+            let why = format!("campaign {} has no notice of this kind", notice.campaign.id);
+            return Err(fault(&format!("{stem}.txt"), why));
+        }
         if let Some(missing) = self.missing(notice.campaign.affects, &stem).into_iter().next() {
             return Err(missing);
         }

@@ -4,15 +4,15 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::render::TemplateError;
+use super::render::{TemplateError, Wording};
 
 /// Larger than any template a person writes.
 const TEMPLATE_MAX: u64 = 256 * 1024;
 
 macro_rules! templates {
     ($($name:literal)*) => {
-        /// Every built-in template, by name.
-        pub(super) const BUILT_IN: &[(&str, &str)] = &[$(($name, include_str!(concat!("templates/", $name)))),*];
+        /// Every built-in template about basic authentication, by name.
+        const BUILT_IN: &[(&str, &str)] = &[$(($name, include_str!(concat!("templates/", $name)))),*];
     };
 }
 
@@ -43,11 +43,62 @@ templates! {
     "rescheduled.en.subject" "rescheduled.en.txt" "rescheduled.en.html"
 }
 
+macro_rules! over {
+    ($($source:literal: $($name:literal)*;)*) => {
+        /// What is worded otherwise for EWS. One source serves several names: text and HTML where it holds no mark-up, and
+        /// all kinds of notice, which differ in what comes first.
+        const EWS: &[(&str, &str)] = &[$($(($name, include_str!(concat!("templates/ews/", $source)))),*),*];
+    };
+}
+
+over! {
+    "subject.ja": "first.ja.subject" "reminder.ja.subject" "overdue.ja.subject" "resolved.ja.subject"
+        "regressed.ja.subject" "rescheduled.ja.subject";
+    "subject.en": "first.en.subject" "reminder.en.subject" "overdue.en.subject" "resolved.en.subject"
+        "regressed.en.subject" "rescheduled.en.subject";
+    "notice.ja.txt": "first.ja.txt" "reminder.ja.txt" "overdue.ja.txt" "resolved.ja.txt" "regressed.ja.txt"
+        "rescheduled.ja.txt";
+    "notice.en.txt": "first.en.txt" "reminder.en.txt" "overdue.en.txt" "resolved.en.txt" "regressed.en.txt"
+        "rescheduled.en.txt";
+    "notice.ja.html": "first.ja.html" "reminder.ja.html" "overdue.ja.html" "resolved.ja.html" "regressed.ja.html"
+        "rescheduled.ja.html";
+    "notice.en.html": "first.en.html" "reminder.en.html" "overdue.en.html" "resolved.en.html" "regressed.en.html"
+        "rescheduled.en.html";
+    "opening.ja": "_opening.ja.txt" "_opening.ja.html";
+    "opening.en": "_opening.en.txt" "_opening.en.html";
+    "effect.ja": "_effect.ja.txt" "_effect.ja.html";
+    "effect.en": "_effect.en.txt" "_effect.en.html";
+    "summary.ja.txt": "_summary.ja.txt";
+    "summary.en.txt": "_summary.en.txt";
+    "summary.ja.html": "_summary.ja.html";
+    "summary.en.html": "_summary.en.html";
+    "steps.ja.txt": "_steps.ja.txt";
+    "steps.en.txt": "_steps.en.txt";
+    "steps.ja.html": "_steps.ja.html";
+    "steps.en.html": "_steps.en.html";
+    "background.ja.txt": "_background.ja.txt";
+    "background.en.txt": "_background.en.txt";
+    "background.ja.html": "_background.ja.html";
+    "background.en.html": "_background.en.html";
+}
+
+/// The built-in templates of one wording, by name.
+pub(super) fn built_in(wording: Wording) -> BTreeMap<&'static str, &'static str> {
+    let over = match wording {
+        Wording::BasicAuth => &[],
+        Wording::Ews => EWS,
+    };
+    BUILT_IN.iter().chain(over).copied().collect()
+}
+
 /// Reads an operator's directory: every file in it is a template's name, but hidden ones and an editor's backups (`~`).
 ///
 /// # Errors
 /// Every file that is no template or cannot be read as one.
-pub(super) fn read_dir(dir: &Path) -> Result<BTreeMap<&'static str, String>, Vec<TemplateError>> {
+pub(super) fn read_dir(
+    dir: &Path,
+    built_in: &BTreeMap<&'static str, &'static str>,
+) -> Result<BTreeMap<&'static str, String>, Vec<TemplateError>> {
     let unreadable = |what: &Path, why: &dyn std::fmt::Display| TemplateError {
         template: what.display().to_string(),
         line: 0,
@@ -64,7 +115,7 @@ pub(super) fn read_dir(dir: &Path) -> Result<BTreeMap<&'static str, String>, Vec
                 if name.starts_with('.') || name.ends_with('~') {
                     continue;
                 }
-                match known(&name).and_then(|known| Ok((known, read(&entry.path(), known)?))) {
+                match known(&name, built_in).and_then(|known| Ok((known, read(&entry.path(), known)?))) {
                     Ok((known, source)) => drop(own.insert(known, source)),
                     Err(e) => errors.push(e),
                 }
@@ -76,13 +127,13 @@ pub(super) fn read_dir(dir: &Path) -> Result<BTreeMap<&'static str, String>, Vec
 }
 
 /// The built-in name that a file's name is.
-fn known(name: &str) -> Result<&'static str, TemplateError> {
-    if let Some((known, _)) = BUILT_IN.iter().find(|(known, _)| *known == name) {
+fn known(name: &str, built_in: &BTreeMap<&'static str, &'static str>) -> Result<&'static str, TemplateError> {
+    if let Some((known, _)) = built_in.get_key_value(name) {
         return Ok(known);
     }
-    let near = BUILT_IN
-        .iter()
-        .map(|(known, _)| (strsim::damerau_levenshtein(known, name), *known))
+    let near = built_in
+        .keys()
+        .map(|known| (strsim::damerau_levenshtein(known, name), *known))
         .min()
         .filter(|(distance, _)| *distance <= 4)
         .map_or(Cow::Borrowed(""), |(_, known)| format!("; did you mean {known}?").into());

@@ -32,6 +32,12 @@ pub(super) struct View {
     pub portal_url: String,
     /// Where the campaign's dates come from.
     pub source: Option<String>,
+    /// `basic_auth` or `exchange_online`.
+    pub affects: &'static str,
+    /// The product's application id in Microsoft Entra.
+    pub app_id: Option<String>,
+    /// What the vendor says it will do, in the customer's language.
+    pub vendor_plan: Option<String>,
 
     /// The sites shown in the mail, by what was read of them.
     pub groups: Vec<Group>,
@@ -71,6 +77,9 @@ pub(super) struct View {
     pub postponed_to: Option<String>,
     /// The week from which it is off for good.
     pub final_week: Option<String>,
+    /// The day from which it is off for good, and how far it is; 0 once it has come.
+    pub final_day: Option<String>,
+    pub final_days_left: i64,
 
     /// Feature phones and federation: both used or unknown.
     pub feature_phone: bool,
@@ -124,6 +133,8 @@ impl View {
         let days = (notice.deadline - today).num_days();
         let site_more = notice.sites.len().saturating_sub(SITES_MAX);
         let way_back = campaign.way_back(today);
+        let begins_on = campaign.begins_on();
+        let product = campaign.product.as_ref();
         Self {
             kind: notice.kind.as_str(),
             language: language.as_str(),
@@ -139,6 +150,9 @@ impl View {
             logon_url: notice.logon_url.to_string(),
             portal_url: notice.portal_url.to_string(),
             source: campaign.source.as_deref().map(format::shown),
+            affects: campaign.affects.as_str(),
+            app_id: product.map(|product| format::shown(&product.app_id)),
+            vendor_plan: product.and_then(|product| product.plan(language)).map(format::shown),
             groups: groups(notice),
             site_count: notice.sites.len(),
             site_more,
@@ -154,7 +168,7 @@ impl View {
             days_left: days.max(0),
             days_since: (-days).max(0),
             passed: days <= 0,
-            begun: today >= campaign.deadline,
+            begun: today >= begins_on,
             off: !way_back,
             postponing: match campaign.postponing(today) {
                 Postponing::OptOut => "opt_out",
@@ -163,10 +177,12 @@ impl View {
             },
             opted_out: customer.opted_out && campaign.postponed_to.is_some(),
             way_back,
-            opt_out_until: date(campaign.deadline.pred_opt().unwrap_or(campaign.deadline)),
-            begins_on: date(campaign.deadline),
+            opt_out_until: date(begins_on.pred_opt().unwrap_or(begins_on)),
+            begins_on: date(begins_on),
             postponed_to: campaign.postponed_to.map(date),
             final_week: campaign.last_day.map(|day| format::week(language, day)),
+            final_day: campaign.last_day.map(date),
+            final_days_left: campaign.last_day.map_or(0, |day| (day - today).num_days().max(0)),
             feature_phone: customer.feature_phone != Some(false) && notice.federated != Some(false),
             smartphone: customer.smartphone != Some(false),
         }

@@ -15,6 +15,7 @@ use super::visit::Visit;
 use super::{Fail, Inner, Shared, chart, render};
 use crate::daemon::{Context, schedule};
 use crate::domain::Timestamp;
+use crate::domain::campaign::Affects;
 use crate::store::{Concerns, Hold, Run, RunKind, SiteCounts, StoreError};
 
 /// What the overview reads of the store.
@@ -93,7 +94,13 @@ pub(super) async fn page(State(shared): State<Shared>, visit: Visit) -> Result<R
                 deadline => render::day(c.deadline, visit.language),
                 postponed => c.postponed_to.map(|d| render::day(d, visit.language)),
                 last_day => c.last_day.map(|d| render::day(d, visit.language)),
-                chart => chart::burn_down(&course, today, c.deadline, visit.language),
+                begins => c.begins.map(|d| render::day(d, visit.language)),
+                // The course counts verdicts `affected`: it is that of basic authentication and of nothing else.
+                chart => (c.affects == Affects::BasicAuth)
+                    .then(|| chart::burn_down(&course, today, c.deadline, visit.language)),
+                sites => seen.counts.affected + seen.counts.switched + seen.counts.consent_missing,
+                done => ctx.snapshot.customers.values().filter(|customer| c.is_done_by(customer)).count(),
+                by_word => c.affects == Affects::ExchangeOnline,
                 business_days => today.iter_days().take(3660).take_while(|d| *d < c.deadline)
                     .filter(|d| config.calendar.is_business_day(*d)).count(),
             }

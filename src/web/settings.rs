@@ -113,11 +113,12 @@ fn sections(config: &Config) -> Vec<(String, Keys)> {
             format!("campaign {}", c.id.0),
             vec![
                 ("affects", c.affects.as_str().to_owned()),
+                ("begins", day(c.begins)),
                 ("deadline", c.deadline.to_string()),
                 ("postponed_to", day(c.postponed_to)),
                 ("final", day(c.last_day)),
                 ("reminders", c.reminders.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")),
-                ("overdue_every", format!("{}d", c.overdue_every)),
+                ("overdue_every", c.overdue_every.map_or_else(|| "off".to_owned(), |days| format!("{days}d"))),
                 ("consent_every", format!("{}d", c.consent_every)),
             ],
         ));

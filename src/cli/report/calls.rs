@@ -40,6 +40,9 @@ pub(super) fn listing(material: &Material<'_>) -> anyhow::Result<Listing> {
     for case in material.cases.values().flatten() {
         let standing = [Standing::Affected, Standing::ConsentMissing].into_iter().find(|s| case.any(*s));
         let Some(standing) = standing else { continue };
+        if material.is_done(case) {
+            continue;
+        }
         if !material.notices(case, standing).any(accepted) {
             untold.push((case, standing, material.deadline(case)));
         }

@@ -10,13 +10,15 @@ fn campaign() -> Campaign {
     Campaign {
         id: CampaignId("exchange-online-basic-auth".to_owned()),
         affects: Affects::BasicAuth,
+        begins: None,
         deadline: day("2022-10-01"),
         postponed_to: Some(day("2022-12-31")),
         last_day: Some(day("2023-01-01")),
         reminders: vec![Milestone { days: 30 }],
-        overdue_every: 7,
+        overdue_every: Some(7),
         consent_every: 7,
         source: None,
+        product: None,
     }
 }
 
@@ -76,4 +78,27 @@ fn a_standing_comes_from_a_conclusive_observation_only() {
     for standing in [Standing::Affected, Standing::ConsentMissing, Standing::Clear] {
         assert_eq!(Standing::parse(standing.as_str()), Some(standing));
     }
+}
+
+#[test]
+fn it_begins_at_the_deadline_unless_another_day_is_given() {
+    assert_eq!(campaign().begins_on(), day("2022-10-01"));
+    let phased = Campaign { begins: Some(day("2022-09-01")), ..campaign() };
+    assert_eq!(phased.begins_on(), day("2022-09-01"));
+}
+
+#[test]
+fn an_id_is_lower_case_letters_digits_and_hyphens() {
+    for (text, good) in [
+        ("exchange-online-ews", true),
+        ("2027", true),
+        ("", false),
+        ("EWS", false),
+        ("-a", false),
+        ("a-", false),
+        ("a b", false),
+    ] {
+        assert_eq!(CampaignId::new(text).is_some(), good, "{text}");
+    }
+    assert!(CampaignId::new(&"a".repeat(65)).is_none());
 }

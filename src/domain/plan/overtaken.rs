@@ -27,14 +27,14 @@ pub fn overtaken(
     day: NaiveDate,
 ) -> Option<String> {
     let kind = facts.key.kind;
-    if !customer.notify {
-        return Some(super::NOTIFY_NO.to_owned());
+    if let Some(why) = super::untold(customer, campaign) {
+        return Some(why.to_owned());
     }
     if facts.key.round != case.round {
         return Some(format!("the case is in round {} by now, the notice is of round {}", case.round, facts.key.round));
     }
     match kind.speaks_of() {
-        Standing::Affected => affected(facts, case, campaign.deadline_of(customer), day)
+        Standing::Affected => affected(facts, case, campaign, campaign.deadline_of(customer), day)
             .or_else(|| nearer_milestone(facts, campaign, calendar, day)),
         Standing::ConsentMissing if case.any(Standing::Affected) => {
             Some("a site is affected: that is to be told first".to_owned())
@@ -56,7 +56,13 @@ fn nobody_stands(case: &Case, standing: Standing) -> Option<String> {
     }
 }
 
-fn affected(facts: &DeliveryFacts, case: &Case, deadline: NaiveDate, day: NaiveDate) -> Option<String> {
+fn affected(
+    facts: &DeliveryFacts,
+    case: &Case,
+    campaign: &Campaign,
+    deadline: NaiveDate,
+    day: NaiveDate,
+) -> Option<String> {
     if let Some(why) = nobody_stands(case, Standing::Affected) {
         return Some(why);
     }
@@ -64,7 +70,8 @@ fn affected(facts: &DeliveryFacts, case: &Case, deadline: NaiveDate, day: NaiveD
         return Some(format!("the deadline moved from {} to {deadline}", facts.deadline));
     }
     let before_only = matches!(facts.key.kind, NoticeKind::Reminder | NoticeKind::Rescheduled);
-    (before_only && day >= deadline).then(|| format!("the deadline {deadline} has passed"))
+    let over = super::is_over(campaign, deadline, day) || before_only && day >= deadline;
+    over.then(|| format!("the deadline {deadline} has passed"))
 }
 
 fn nearer_milestone(facts: &DeliveryFacts, campaign: &Campaign, calendar: &Calendar, day: NaiveDate) -> Option<String> {

@@ -4,6 +4,7 @@
 mod life;
 mod overtaken;
 mod pass;
+mod quiet;
 mod rules;
 mod scene;
 mod walk;

@@ -38,13 +38,15 @@ pub fn campaign() -> Campaign {
     Campaign {
         id: CampaignId("basic".to_owned()),
         affects: Affects::BasicAuth,
+        begins: None,
         deadline: day("2022-10-01"),
         postponed_to: Some(day("2022-12-31")),
         last_day: Some(day("2023-01-01")),
         reminders: [60, 30, 14, 7, 3, 1].map(|days| Milestone { days }).to_vec(),
-        overdue_every: 7,
+        overdue_every: Some(7),
         consent_every: 7,
         source: None,
+        product: None,
     }
 }
 
@@ -62,6 +64,7 @@ pub fn customer(id: &str) -> Customer {
         feature_phone: None,
         smartphone: None,
         opted_out: false,
+        done: Vec::new(),
         notify: true,
         sites: Vec::new(),
     }
