@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::alert::submission;
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, ConnectorConfig};
 use crate::daemon::deliver::{self, Until};
 use crate::daemon::progress::Silent;
 use crate::daemon::reload::{self, Live, LoadError};
@@ -55,7 +55,8 @@ pub async fn open_with(snapshot: Snapshot, clock: Arc<dyn Clock>) -> anyhow::Res
     let store = store::open(&snapshot.config.state).await?;
     let metrics = Arc::new(Metrics::new());
     let connector = reload::connector(&snapshot.config, Arc::clone(&clock), Arc::clone(&metrics))?;
-    Ok(Context { snapshot: Arc::new(snapshot), store, connector, clock, metrics, owner: owner() })
+    let microsoft = reload::microsoft(&snapshot.config, Arc::clone(&clock))?;
+    Ok(Context { snapshot: Arc::new(snapshot), store, connector, microsoft, clock, metrics, owner: owner() })
 }
 
 /// The daemon: runs until `stop` is cancelled, then ends within ten seconds. `reload` is notified on SIGHUP.
@@ -238,6 +239,19 @@ fn reload_now(live: &Live, changed: &Notify) -> Result<String, String> {
 #[must_use]
 pub fn warnings(config: &Config) -> Vec<String> {
     let mut all: Vec<String> = submission::warning(&config.mail, Language::En).into_iter().collect();
+    if let Some(consent) = &config.microsoft.consent {
+        if !matches!(config.connector, ConnectorConfig::Exlook(_)) {
+            all.push(
+                "microsoft.consent is set, but only sites of connector.kind = \"exlook\" are asked for".to_owned(),
+            );
+        } else if consent.home_tenant.is_none() {
+            all.push(
+                "microsoft.consent.home_tenant is not set: a mistyped client_id would look like a fleet without consent; \
+                 name your own tenant, so that the credential is proved there before each run"
+                    .to_owned(),
+            );
+        }
+    }
     if config.alerts.to.is_empty() && config.alerts.webhook.is_none() {
         all.push(
             "nobody is told when something goes wrong: set alerts.to or alerts.webhook, or look at the dashboard and the log \

@@ -6,7 +6,8 @@
 //! - [`domain`]: the pure core. What a site's settings mean, who is due what and why, what an outcome makes of a mail.
 //! - [`clock`], [`secret`], [`metrics`]: small things everybody uses.
 //! - [`config`]: the TOML file, checked into types that cannot be wrong.
-//! - [`fleet`]: the customers file. [`connector`]: reading a customer's sites. [`store`]: the durable state.
+//! - [`fleet`]: the customers file. [`connector`]: reading a customer's sites.
+//!   [`microsoft`]: what the Microsoft side says of a tenant (asked through the connectors' client). [`store`]: the durable state.
 //!   [`notice`]: the texts for customers. [`alert`]: the texts for operators. [`mail`]: messages and the ways out. None of these knows another.
 //! - [`daemon`]: scan, notice pass, deliveries, schedule: the shells that fit the rooms above together.
 //! - [`web`]: the dashboard, health and metrics. [`app`]: the composition root. [`cli`]: the commands. [`demo`]: a simulated world.
@@ -23,6 +24,7 @@ pub mod domain;
 pub mod fleet;
 pub mod mail;
 pub mod metrics;
+pub mod microsoft;
 pub mod notice;
 pub mod secret;
 pub mod store;

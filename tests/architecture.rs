@@ -11,7 +11,7 @@ use std::fs;
 use std::path::Path;
 
 /// A room, and the rooms it may use besides itself. `*` = every room but `cli` and `main`.
-const ARROWS: [(&str, &str); 18] = [
+const ARROWS: [(&str, &str); 19] = [
     ("domain", ""),
     ("clock", "domain"),
     ("secret", "domain"),
@@ -19,13 +19,15 @@ const ARROWS: [(&str, &str); 18] = [
     ("config", "domain secret"),
     ("fleet", "domain config clock secret metrics"),
     ("connector", "domain config clock secret metrics"),
+    // For the polite client only: its limits, its refusals of addresses and its caps are wanted here to the letter.
+    ("microsoft", "domain config clock secret metrics connector"),
     ("store", "domain config clock secret metrics"),
     ("notice", "domain config clock secret metrics"),
     ("alert", "domain config"),
     ("mail", "domain config clock secret metrics"),
-    ("daemon", "domain config clock secret metrics fleet connector store notice alert mail"),
+    ("daemon", "domain config clock secret metrics fleet connector microsoft store notice alert mail"),
     ("web", "domain config clock secret metrics store daemon"),
-    ("app", "domain config clock secret metrics fleet connector store notice alert mail daemon web"),
+    ("app", "domain config clock secret metrics fleet connector microsoft store notice alert mail daemon web"),
     ("demo", "*"),
     ("cli", "*"),
     ("main", "* cli"),

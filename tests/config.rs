@@ -9,7 +9,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use kigen::config::{
-    self, Config, ConfigErrors, ConnectorConfig, KnownKey, Mode, SmtpAuth, SmtpTls, StateUrl, TransportConfig,
+    self, Config, ConfigErrors, ConnectorConfig, ConsentCredential, KnownKey, Mode, SmtpAuth, SmtpTls, StateUrl,
+    TransportConfig,
 };
 use kigen::domain::calendar::{Closed, Holidays};
 use kigen::domain::campaign::Affects;
@@ -100,7 +101,11 @@ fn every_key_counts() {
     assert_eq!(exlook.server_types[&ServerType::OnPremises].len(), 2);
     assert_eq!((c.scan.concurrency, c.scan.requests_per_second, c.scan.attempts, c.scan.max_page), (8, 0.5, 1, 65536));
     assert_eq!((c.scan.timeout, c.scan.customer_timeout), (Duration::from_secs(10), Duration::from_secs(3600)));
-    assert!(c.scan.allow_private_hosts && c.microsoft.realm && c.microsoft.consent.is_none());
+    assert!(c.scan.allow_private_hosts && c.microsoft.realm);
+    let consent = c.microsoft.consent.as_ref().unwrap();
+    assert_eq!((consent.client_id.as_str(), consent.home_tenant.as_deref()), ("app-1", Some("vendor.onmicrosoft.com")));
+    assert_eq!(consent.credential, ConsentCredential::Secret(SecretSource::Credential("entra".into())));
+    assert_eq!((consent.roles.len(), consent.scope.as_str()), (2, "https://outlook.office365.com/.default"));
     assert_eq!(c.microsoft.login_url.as_str(), "http://127.0.0.1:8080/");
     let [first, second] = &c.campaigns[..] else { panic!("two campaigns") };
     assert_eq!(first.campaign.deadline, date("2022-10-05"));
@@ -220,7 +225,12 @@ fn each_problem_has_its_place_and_a_hint() {
         ("[connector.api]\nurl = \"https://a.jp/sites\"", 3, 7, "connector.api.url", "names no customer", "{customer}"),
         ("[connector.api]\nsites = \"sites\"", 3, 9, "connector.api.sites", "no JSON pointer", "/sites"),
         ("[connector.export]\npath = \"x.xlsx\"", 3, 8, "connector.export.path", ".csv or a .json", ""),
-        ("[microsoft]\nconsent = { client_id = \"x\" }", 3, 1, "microsoft.consent", "not in this version yet", ""),
+        ("[microsoft]\nconsent = { client_id = \"x\" }", 3, 1, "microsoft.consent.client_secret", "must be set in microsoft.consent", "certificate"),
+        ("[microsoft.consent]\nclient_secret = { env = \"X\" }", 2, 12, "microsoft.consent.client_id", "must be set", "application id"),
+        ("[microsoft.consent]\nclient_id = \"x\"\nkey = { env = \"X\" }", 2, 12, "microsoft.consent.certificate", "belong together", "PEM"),
+        ("[microsoft.consent]\nclient_id = \"x\"\nclient_secret = { env = \"X\" }\nkey = { env = \"X\" }", 4, 17, "microsoft.consent.client_secret", "only one", "take the other out"),
+        ("[microsoft.consent]\nclient_id = \"x\"\nclient_secret = { env = \"X\" }\nhome_tenant = \"a/b.c\"", 5, 15, "microsoft.consent.home_tenant", "neither a domain nor", "onmicrosoft.com"),
+        ("[microsoft]\nlogin_url = \"https://a.jp/common\"", 3, 13, "microsoft.login_url", "host alone", "adds the tenant"),
         ("[mail.bounces]\nimap = { host = \"x\" }", 3, 1, "mail.bounces.imap", "not in this version yet", ""),
         ("[campaign]\nid = \"x\"", 2, 2, "campaign", "double brackets", "[[campaign]]"),
         ("[[campaign]]\ndeadline = 2022-10-01T00:00:00", 3, 12, "campaign.deadline", "without a time", ""),

@@ -37,7 +37,7 @@ pub(super) async fn run(_global: &Global, args: &DemoArgs) -> anyhow::Result<Exi
     let customers = usize::try_from(args.customers)?;
     let options = ReplayOptions { customers, days: args.days, dir: dir.clone() };
     eprintln!(
-        "A simulated admin tool, mail server and {customers} customers on loopback; {} days from {FIRST_DAY}, deadline 2022-10-01.",
+        "A simulated admin tool, Microsoft side, mail server and {customers} customers on loopback; {} days from {FIRST_DAY}, deadline 2022-10-01.",
         args.days
     );
     let started = Instant::now();
@@ -106,6 +106,8 @@ fn table(s: &Summary) -> String {
     row("switched back at least once", s.relapsed.to_string());
     row("still affected", s.still_affected.to_string());
     row("  of these, never told (notify = no)", s.untold.to_string());
+    row("switched, but without consent", s.without_consent.to_string());
+    row("  of these, consented since", s.consented.to_string());
     row("with a site that cannot be read", s.unreadable.to_string());
     row("mails sent", s.mails.values().sum::<u64>().to_string());
     for (kind, n) in &s.mails {

@@ -11,6 +11,7 @@ use super::time::TimeArg;
 use super::{Global, output};
 use crate::app;
 use crate::daemon::Context;
+use crate::daemon::corroborate;
 use crate::daemon::look::reference;
 use crate::daemon::mailing::{self, Subject};
 use crate::domain::Timestamp;
@@ -78,7 +79,8 @@ async fn preview(ctx: &Context, args: &PreviewArgs) -> anyhow::Result<ExitCode> 
     let case = case.unwrap_or_else(|| blank(&id, campaign, at));
     let due = due(ctx, &case, customer, campaign, args, at)?;
     let sites = sites(&case, state.as_ref(), customer, &due, at);
-    let subject = Subject { snapshot, customer, case: &case, due: &due, sites };
+    let federated = corroborate::former_federated(ctx, customer).await;
+    let subject = Subject { snapshot, customer, case: &case, due: &due, sites, federated };
     let thread = ctx.store.thread(&mailing::key(&case, &due)).await?;
     let mut message = mailing::compose(&subject, thread, at)?;
     match snapshot.signer() {

@@ -338,10 +338,28 @@ pub struct MicrosoftConfig {
 pub struct ConsentConfig {
     /// The product's application id.
     pub client_id: String,
-    /// Its secret.
-    pub client_secret: SecretSource,
-    /// The roles that must have been granted.
+    /// What proves that we are the application.
+    pub credential: ConsentCredential,
+    /// The application roles that must have been granted; empty: that the application is in the tenant is enough.
     pub roles: Vec<String>,
+    /// The resource the roles belong to, as a token's scope.
+    pub scope: String,
+    /// The vendor's own tenant (a domain or an id), where the credential is proved before a run.
+    pub home_tenant: Option<String>,
+}
+
+/// What proves that kigen speaks for the product's application.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConsentCredential {
+    /// A client secret.
+    Secret(SecretSource),
+    /// A client assertion (RFC 7523) signed with the key of a certificate that is registered with the application.
+    Certificate {
+        /// PEM; public.
+        certificate: PathBuf,
+        /// Its RSA key, PEM.
+        key: SecretSource,
+    },
 }
 
 /// `[[campaign]]`

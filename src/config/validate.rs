@@ -48,7 +48,7 @@ fn whole(root: &mut Section<'_, '_>, file: &Path) -> Option<Config> {
     let (scan, patience) = sections::connector::scan(root, base);
     let retention = sections::basics::retention(root);
     sections::connector::logon_is_secure(root, connector.as_ref(), &scan);
-    let microsoft = sections::connector::microsoft(root);
+    let microsoft = sections::microsoft::microsoft(root, base);
     let campaigns = sections::campaign::campaigns(root, base);
     sections::basics::some_business_day(root, &calendar, campaigns.as_deref());
     let mail = sections::mail::mail(root, base);

@@ -71,6 +71,8 @@ pub struct Answer {
     pub content_type: Option<String>,
     /// `Location`
     pub location: Option<String>,
+    /// `Retry-After`, at most a day.
+    pub retry_after: Option<Duration>,
     /// Whether a cookie came with it.
     pub set_cookie: bool,
     /// The body, decompressed.
@@ -257,6 +259,7 @@ impl Polite {
             status: status.as_u16(),
             content_type: text(headers, CONTENT_TYPE),
             location: text(headers, LOCATION),
+            retry_after: after,
             set_cookie: headers.contains_key(SET_COOKIE),
             body: Vec::new(),
         };

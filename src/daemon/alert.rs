@@ -295,6 +295,17 @@ pub async fn of_reload(ctx: &Context, refused: Option<&str>) {
     }
 }
 
+/// Microsoft refuses our own credential, or takes it (again).
+pub async fn of_credential(ctx: &Context, refused: Option<&str>) {
+    let alert = refused.map(|why| NewAlert {
+        cause: Cause::MicrosoftRefused,
+        key: String::new(),
+        customer: None,
+        detail: why.to_owned(),
+    });
+    stands(ctx, Cause::MicrosoftRefused, alert.into_iter().collect()).await;
+}
+
 /// Rows of the customers file that the running snapshot leaves out.
 pub async fn of_rows(ctx: &Context) {
     let mut alerts: BTreeMap<String, NewAlert> = BTreeMap::new();

@@ -2,15 +2,16 @@
 
 use sha2::{Digest, Sha256};
 
-use super::Context;
+use super::{Context, corroborate};
 use crate::connector::Account;
 use crate::domain::Timestamp;
 use crate::domain::campaign::{Campaign, CampaignId};
 use crate::domain::case::{self, Case, CaseState, LookKind, Reference};
 use crate::domain::guard;
-use crate::domain::observation::{Consent, CustomerLook, Failure, Observation, Reason, observations};
+use crate::domain::observation::{self, CustomerLook, Failure, Observation, Reason, observations};
 use crate::domain::site::CustomerId;
 use crate::fleet::Member;
+use crate::microsoft::Told;
 use crate::store::{Committed, CustomerState, LookChange, Refused, Result};
 
 /// The reference number of a customer's case in a campaign: the same before and after the case is opened.
@@ -41,6 +42,18 @@ pub struct Looked {
     pub refused: Option<Refused>,
     /// Whether anybody was asked at all: `false` says nothing of the customer's host, and is no turn in a scan.
     pub asked: bool,
+    /// What the Microsoft side says.
+    pub told: Told,
+}
+
+impl Looked {
+    /// What was seen, judged; `before` is what was seen last.
+    #[must_use]
+    pub fn observations(&self, customer: &CustomerId, before: &[Observation]) -> Vec<Observation> {
+        let mut seen = observations(customer, &self.look, self.told.consent);
+        observation::corroborate(&mut seen, self.told.consent, self.told.detail.as_deref(), before);
+        seen
+    }
 }
 
 /// Looks at one customer, unless its logon was refused less than 24 hours ago and its entry has not changed.
@@ -59,6 +72,7 @@ pub async fn look(ctx: &Context, member: &Member, state: &CustomerState) -> Look
                 logon: Logon::NotTried,
                 refused: state.refused.clone(),
                 asked: false,
+                told: Told::default(),
             };
         }
     };
@@ -78,7 +92,8 @@ pub async fn look(ctx: &Context, member: &Member, state: &CustomerState) -> Look
         None | Some(Reason::PasswordChangeRequired) => (Logon::Good, None),
         Some(_) => (Logon::NotTried, None),
     };
-    Looked { look, logon, refused, asked: true }
+    let told = corroborate::ask(ctx, &member.customer, &look).await;
+    Looked { look, logon, refused, asked: true, told }
 }
 
 fn refused_lately(member: &Member, state: &CustomerState, now: Timestamp) -> Option<Looked> {
@@ -99,6 +114,7 @@ fn refused_lately(member: &Member, state: &CustomerState, now: Timestamp) -> Opt
         logon: Logon::NotTried,
         refused: Some(refused.clone()),
         asked: false,
+        told: Told::default(),
     })
 }
 
@@ -162,7 +178,7 @@ pub async fn check(ctx: &Context, member: &Member) -> Result<Option<CustomerStat
     let id = std::slice::from_ref(&member.customer.id);
     let Some(mut state) = ctx.store.customer_states(id).await?.pop() else { return Ok(None) };
     let looked = look(ctx, member, &state).await;
-    let seen = observations(&member.customer.id, &looked.look, Consent::NotChecked);
+    let seen = looked.observations(&member.customer.id, &state.sites);
     let campaigns = ctx.snapshot.campaigns();
     for _ in 0..STALE_TRIES {
         let change = change(&state, &campaigns, &seen, looked.refused.clone(), LookKind::Check, looked.look.at);

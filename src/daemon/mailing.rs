@@ -59,6 +59,8 @@ pub struct Subject<'a> {
     pub due: &'a Due,
     /// The sites it speaks of.
     pub sites: Vec<NoticeSite>,
+    /// Whether the customer's domain is federated; `None` = unknown.
+    pub federated: Option<bool>,
 }
 
 /// The campaign of the configuration with that id.
@@ -80,7 +82,7 @@ pub fn campaign<'a>(snapshot: &'a Snapshot, id: &CampaignId) -> anyhow::Result<&
 /// # Errors
 /// The template that failed.
 pub fn render(subject: &Subject<'_>, now: Timestamp) -> anyhow::Result<Rendered> {
-    let Subject { snapshot, customer, case, due, sites } = subject;
+    let Subject { snapshot, customer, case, due, sites, federated } = subject;
     let config = &snapshot.config;
     let links = config.connector.links();
     let templates = snapshot.templates.get(&case.campaign).context("the campaign has no templates")?;
@@ -94,7 +96,7 @@ pub fn render(subject: &Subject<'_>, now: Timestamp) -> anyhow::Result<Rendered>
         previous_deadline: due.previous_deadline,
         today: config.calendar.day(now),
         noticed_on: config.calendar.day(case.round_at),
-        federated: None,
+        federated: *federated,
         support: &config.mail.support,
         logon_url: links.logon_url,
         portal_url: links.portal_url,

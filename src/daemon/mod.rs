@@ -6,6 +6,7 @@
 pub mod alert;
 pub mod bounces;
 pub mod control;
+pub mod corroborate;
 pub mod deliver;
 pub mod digest;
 pub mod look;
@@ -36,6 +37,7 @@ use crate::domain::site::CustomerId;
 use crate::fleet::{Fleet, Member};
 use crate::mail::dkim::{DkimError, Signer};
 use crate::metrics::Metrics;
+use crate::microsoft::Microsoft;
 use crate::notice::Templates;
 use crate::store::{Entry, Store};
 
@@ -148,6 +150,8 @@ pub struct Context {
     pub store: Arc<dyn Store>,
     /// The eye.
     pub connector: Arc<dyn Connector>,
+    /// The Microsoft side.
+    pub microsoft: Arc<Microsoft>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The numbers for `/metrics`.

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
 use super::bounces::{self, Dead};
+use super::corroborate;
 use super::look;
 use super::mailing::{self, Subject};
 use super::progress::Progress;
@@ -124,8 +125,10 @@ pub async fn pass(
         Begun::Running(run) => return Ok(Passed::Running(run)),
     };
     running::remember(ctx, "notice pass").await;
+    corroborate::begin(ctx).await;
     let mut report = PassReport::default();
     let result = Pass { ctx, snapshot: &ctx.snapshot, run, firsts: 0 }.run(&mut report, stop, progress).await;
+    corroborate::end(ctx).await;
     let (outcome, detail) = match &result {
         Err(error) => (RunOutcome::Failed, Some(format!("{error:#}"))),
         Ok(()) if report.interrupted => (RunOutcome::Interrupted, Some("stopped before its end".to_owned())),
@@ -351,7 +354,8 @@ async fn prepare(ctx: &Context, dead: &Dead, planned: &Planned) -> anyhow::Resul
         return Ok(Err(Fate::Failed(why.to_owned())));
     };
     let thread = ctx.store.thread(&mailing::key(&case, &due)).await?;
-    let subject = Subject { snapshot, customer: &customer, case: &case, due: &due, sites };
+    let federated = corroborate::federated(ctx, &customer).await;
+    let subject = Subject { snapshot, customer: &customer, case: &case, due: &due, sites, federated };
     let mut message = mailing::compose(&subject, thread, ctx.now())?;
     mailing::seal(ctx, &case, &mut message).await?;
     Ok(Ok(Ready { recipients: mailing::recipients(&customer), state, case, due, message }))

@@ -15,6 +15,7 @@ use crate::connector::export::Export;
 use crate::connector::{Connector, ConnectorError};
 use crate::fleet::{self, FleetError};
 use crate::metrics::Metrics;
+use crate::microsoft::Microsoft;
 use crate::notice::{TemplateError, Templates};
 
 /// Why the files cannot be used.
@@ -92,6 +93,15 @@ pub fn connector(
     made.map_err(|error| LoadError::Connector(error.to_string()))
 }
 
+/// The Microsoft side as the configuration wants it asked.
+///
+/// # Errors
+/// When its client cannot be set up.
+pub fn microsoft(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<Microsoft>, LoadError> {
+    let made = Microsoft::new(&config.microsoft, &config.scan, clock);
+    made.map(Arc::new).map_err(|error| LoadError::Connector(error.to_string()))
+}
+
 /// What runs now. A run takes a [`Context`] and keeps it to its end; the next one may get another.
 pub struct Live {
     current: RwLock<Context>,
@@ -124,11 +134,13 @@ impl Live {
     fn try_reload(&self, before: &Context) -> Result<Vec<&'static str>, LoadError> {
         let snapshot = load(&before.snapshot.config.path)?;
         let connector = connector(&snapshot.config, Arc::clone(&before.clock), Arc::clone(&before.metrics))?;
+        let microsoft = microsoft(&snapshot.config, Arc::clone(&before.clock))?;
         snapshot.signer().map_err(|error| LoadError::Dkim(format!("{:#}", anyhow::Error::from(error))))?;
         let restart = needs_restart(&before.snapshot.config, &snapshot.config);
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         current.snapshot = Arc::new(snapshot);
         current.connector = connector;
+        current.microsoft = microsoft;
         Ok(restart)
     }
 }

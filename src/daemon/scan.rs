@@ -20,17 +20,19 @@ use tokio_util::sync::CancellationToken;
 
 use self::queue::{Next, Queue, Waiting};
 use super::alert::{self, Changed};
+use super::corroborate;
 use super::look::{self, Logon, Looked};
 use super::progress::Progress;
 use super::{Context, RUN_LEASE, Snapshot};
 use crate::connector::breaker::Sign;
 use crate::domain::Timestamp;
 use crate::domain::campaign::{Campaign, Standing};
-use crate::domain::case::{CaseEvent, LookKind};
+use crate::domain::case::{Case, CaseEvent, LookKind};
 use crate::domain::guard::{self, RefusalStreak};
 use crate::domain::observation::{Consent, CustomerLook, Failure, Observation, Reason, Verdict, observations};
 use crate::domain::site::CustomerId;
 use crate::fleet::Quarantined;
+use crate::microsoft::Told;
 use crate::store::{
     Begun, Committed, CustomerState, Hold, HoldKind, LookChange, Refused, Run, RunCounts, RunKind, RunOutcome,
     SiteCounts,
@@ -120,6 +122,7 @@ pub async fn scan(
     let store = &ctx.store;
     let snapshot = &ctx.snapshot;
     let now = ctx.now();
+    corroborate::begin(ctx).await;
     if request.no_save {
         let mut scan = Scan::new(ctx, request, progress);
         scan.run(stop, &mut each).await?;
@@ -139,6 +142,7 @@ pub async fn scan(
         scan.resume_since = store.begun_first(RunKind::Scan, due_at, run).await?;
     }
     let result = scan.run(stop, &mut each).await;
+    corroborate::end(ctx).await;
     let report = scan.report;
     let (outcome, detail) = match &result {
         Err(error) => (RunOutcome::Failed, Some(format!("{error:#}"))),
@@ -166,7 +170,8 @@ async fn hold_if_suspicious(ctx: &Context, report: &ScanReport, known_before: us
     }
     let reason = format!(
         "one scan found {newly} newly affected customers of {known_before} (safety.hold_if_newly_affected): \
-         this looks like a misreading; look at `kigen sites --verdict affected`, then `kigen resume`"
+         this looks like a misreading; look at `kigen sites --verdict affected --verdict consent_missing`, then \
+         `kigen resume`"
     );
     tracing::error!("all customer mail is held: {reason}");
     let hold = Hold { kind: HoldKind::NewlyAffected, reason, set_by: "kigen scan".to_owned(), set_at: ctx.now() };
@@ -407,7 +412,8 @@ impl<'a> Scan<'a> {
     ) {
         let look = CustomerLook { sites: Err(failure), at: self.ctx.now() };
         let refused = waiting.state.refused.clone();
-        self.take(waiting, Looked { look, logon: Logon::NotTried, refused, asked: false }, pending, each);
+        let told = Told::default();
+        self.take(waiting, Looked { look, logon: Logon::NotTried, refused, asked: false, told }, pending, each);
     }
 
     fn note_logon(&mut self, looked: &Looked, halt: &CancellationToken) {
@@ -436,7 +442,7 @@ impl<'a> Scan<'a> {
         each: &mut impl FnMut(&[Observation]),
     ) {
         let Waiting { state, .. } = waiting;
-        let seen = observations(&state.id, &looked.look, Consent::NotChecked);
+        let seen = looked.observations(&state.id, &state.sites);
         if looked.asked {
             self.report.asked += 1;
             let changed = seen.iter().any(|o| o.verdict == Verdict::Unreadable(Reason::LayoutChanged));
@@ -595,7 +601,7 @@ fn panicked(ctx: &Context, state: &CustomerState) -> Looked {
     tracing::error!(customer = %state.id, "looking at this customer failed inside kigen; please report it");
     let failure = Failure::new(Reason::LayoutChanged, "looking at this customer failed inside kigen; see the log");
     let look = CustomerLook { sites: Err(failure), at: ctx.now() };
-    Looked { look, logon: Logon::NotTried, refused: state.refused.clone(), asked: false }
+    Looked { look, logon: Logon::NotTried, refused: state.refused.clone(), asked: false, told: Told::default() }
 }
 
 fn inventory_error(row: &Quarantined) -> Failure {
@@ -610,9 +616,12 @@ fn inventory_error(row: &Quarantined) -> Failure {
     Failure::new(Reason::InventoryError, format!("the customers file has an error in this row: {}", errors.join("; ")))
 }
 
+/// Without consent counts too: our own mistake (a wrong client_id) would show just so.
 fn newly_affected(change: &LookChange) -> bool {
+    let to_do = |case: &Case| case.any(Standing::Affected) || case.any(Standing::ConsentMissing);
     let begun = |event: &CaseEvent| matches!(event, CaseEvent::Opened | CaseEvent::Reopened { .. });
-    change.events.iter().any(|(campaign, event)| {
-        begun(event) && change.cases.iter().any(|c| c.campaign == *campaign && c.any(Standing::Affected))
-    })
+    change
+        .events
+        .iter()
+        .any(|(campaign, event)| begun(event) && change.cases.iter().any(|c| c.campaign == *campaign && to_do(c)))
 }

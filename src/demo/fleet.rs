@@ -10,6 +10,8 @@ use std::path::Path;
 use chrono::NaiveDate;
 
 use super::admin_tool::{Fault, Variant, World, WorldCustomer, WorldSite};
+use super::microsoft::LoginWorld;
+use super::microsoft::forgetful::Administrators;
 use super::people::{People, Person};
 use super::{names, random::Random};
 use crate::domain::calendar::Calendar;
@@ -240,6 +242,21 @@ impl DemoFleet {
             contacts.any(|contact| contact.eq_ignore_ascii_case(address))
         };
         self.rows.iter().find(is_contact).map(|row| row.id.as_str())
+    }
+
+    /// The administrators of the customers' tenants, who are put into the login service's world.
+    #[must_use]
+    pub fn administrators(&self, login: &mut LoginWorld, calendar: Calendar) -> Administrators {
+        let uses_oauth = |c: &WorldCustomer| c.sites.iter().any(|site| site.verdict() == Verdict::Switched);
+        let fleet = self.world.customers.iter().zip(&self.rows);
+        let fleet = fleet.map(|(c, row)| (c.id.as_str(), row.tenant_domain.as_str(), uses_oauth(c)));
+        Administrators::new(fleet, login, calendar, self.seed)
+    }
+
+    /// Whose domain it is.
+    #[must_use]
+    pub fn domain_of(&self, customer: &str) -> Option<&str> {
+        self.rows.iter().find(|row| row.id == customer).map(|row| row.tenant_domain.as_str())
     }
 
     /// The people behind the affected sites; each company's deadline is the postponed one if it opted out.

@@ -1,4 +1,4 @@
-//! The simulated world: an admin tool, a mail server, and customers who react as people do.
+//! The simulated world: an admin tool, Microsoft's login service, a mail server, and customers who react as people do.
 //!
 //! The real pipeline runs against it on loopback, in `kigen demo` and in tests, so it is faithful before it is convenient:
 //! what a real tool or relay would refuse is refused here. Nothing in here reads a clock or needs a network beyond loopback,
@@ -7,6 +7,7 @@
 pub mod admin_tool;
 pub mod fleet;
 pub mod mail_server;
+pub mod microsoft;
 mod names;
 pub mod people;
 mod random;

@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::admin_tool::{AdminTool, SharedWorld};
 use super::fleet::{self, DemoFleet, FleetOptions};
 use super::mail_server::MailServer;
+use super::microsoft::forgetful::Administrators;
+use super::microsoft::{LoginService, LoginWorld, SharedLogin};
 use super::people::People;
 use crate::app;
 use crate::clock::ManualClock;
@@ -46,6 +48,11 @@ pub const FIRST_DAY: NaiveDate = NaiveDate::from_ymd_opt(2022, 7, 25).expect("a 
 /// The campaign's deadline, and that of customers who opted out: the built-in defaults.
 const DEADLINE: NaiveDate = NaiveDate::from_ymd_opt(2022, 10, 1).expect("a day that exists");
 const POSTPONED_TO: NaiveDate = NaiveDate::from_ymd_opt(2022, 12, 31).expect("a day that exists");
+
+/// The product's application on the simulated Microsoft side, and the vendor's own tenant.
+const CLIENT_ID: &str = "5d7f8c3e-demo-4b1a-9c55-2f0e6a1b7d90";
+const CLIENT_SECRET: &str = "of-the-demo";
+const HOME_TENANT: &str = "exlook.example";
 
 /// One replayed day on which something happened.
 #[derive(Debug, Clone)]
@@ -81,6 +88,10 @@ pub struct Summary {
     pub still_affected: usize,
     /// Of these, those that were never told: only those with `notify = no` may be among them.
     pub untold: usize,
+    /// Customers that were seen with OAuth and without consent.
+    pub without_consent: usize,
+    /// Of these, those that have given it since.
+    pub consented: usize,
     /// Customers with a site that could not be read at the end.
     pub unreadable: usize,
     /// Mails by kind.
@@ -102,11 +113,16 @@ pub struct Replay {
     tool: AdminTool,
     mail: MailServer,
     world: SharedWorld,
+    login: LoginService,
+    administrators: Administrators,
     fleet: DemoFleet,
     people: People,
     clock: Arc<ManualClock>,
     ctx: Context,
     relapsed: BTreeSet<String>,
+    /// Ever seen with an affected site, and without consent.
+    affected: BTreeSet<String>,
+    without_consent: BTreeSet<String>,
     told: BTreeSet<String>,
     affected_at_start: BTreeSet<String>,
     message_ids: BTreeSet<String>,
@@ -123,13 +139,18 @@ impl Replay {
         let mails = options.dir.join("mails");
         std::fs::create_dir_all(&mails).with_context(|| format!("cannot make {}", mails.display()))?;
         let people = fleet.people(calendar(), DEADLINE, POSTPONED_TO);
+        let mut login = LoginWorld::new(CLIENT_ID, CLIENT_SECRET, HOME_TENANT);
+        let administrators = fleet.administrators(&mut login, calendar());
+        let login = LoginService::start(SharedLogin::new(login)).await.context("cannot start the simulated login")?;
         let empty = super::admin_tool::World::new(Vec::new(), 0);
         let world = SharedWorld::new(std::mem::replace(&mut fleet.world, empty));
         let tool = AdminTool::start(world.clone()).await.context("cannot start the simulated admin tool")?;
         let mail = MailServer::start(Some(mails)).await.context("cannot start the simulated mail server")?;
         fleet.write_customers(&options.dir.join("customers.csv")).context("cannot write customers.csv")?;
+        let secret = options.dir.join("entra-secret");
+        write_secret(&secret).with_context(|| format!("cannot write {}", secret.display()))?;
         let config = options.dir.join("config.toml");
-        std::fs::write(&config, configuration(&tool, &mail)).context("cannot write config.toml")?;
+        std::fs::write(&config, configuration(&tool, &mail, &login)).context("cannot write config.toml")?;
 
         let snapshot = reload::load(&config)?;
         let clock = Arc::new(ManualClock::new(calendar().instant(FIRST_DAY, NaiveTime::MIN)));
@@ -142,11 +163,15 @@ impl Replay {
             tool,
             mail,
             world,
+            login,
+            administrators,
             fleet,
             people,
             clock,
             ctx,
             relapsed: BTreeSet::new(),
+            affected: BTreeSet::new(),
+            without_consent: BTreeSet::new(),
             told: BTreeSet::new(),
             affected_at_start: BTreeSet::new(),
             message_ids: BTreeSet::new(),
@@ -216,12 +241,21 @@ impl Replay {
 
     async fn scan(&mut self, stop: &CancellationToken) -> anyhow::Result<()> {
         let first = self.affected_at_start.is_empty() && self.summary.customers == 0;
-        let expected = self.world.lock().expected();
+        let mut expected = self.world.lock().expected();
+        for e in expected.iter_mut().filter(|e| e.verdict == Verdict::Switched) {
+            let domain = self.fleet.domain_of(&e.customer).unwrap_or_default();
+            if !self.login.world().lock().has_consented(domain) {
+                e.verdict = Verdict::ConsentMissing;
+            }
+        }
         let mut seen = Vec::new();
         let request = ScanRequest { due_at: Some(self.ctx.now()), ..ScanRequest::default() };
         let scanned =
             scan(&self.ctx, &request, stop, &Silent, |observations| seen.extend_from_slice(observations)).await?;
         let Scanned::Ran(_) = scanned else { anyhow::bail!("another scan runs on the demo's state") };
+        let of = |verdict| seen.iter().filter(move |o| o.verdict == verdict).map(|o| o.customer.to_string());
+        self.affected.extend(of(Verdict::Affected));
+        self.without_consent.extend(of(Verdict::ConsentMissing));
         if !first || stop.is_cancelled() {
             return Ok(());
         }
@@ -234,8 +268,12 @@ impl Replay {
             let is_late = |o: &&crate::domain::observation::Observation| {
                 o.customer.as_str() == e.customer && o.site.is_none() && o.verdict == late
             };
+            // Nor is a login service that did not answer in time.
+            let is_unsure = |o: &crate::domain::observation::Observation| {
+                e.verdict == Verdict::ConsentMissing && o.verdict == Verdict::Switched && o.detail.is_some()
+            };
             let wrong = match seen.iter().find(same) {
-                Some(o) => o.verdict != e.verdict && o.verdict != late,
+                Some(o) => o.verdict != e.verdict && o.verdict != late && !is_unsure(o),
                 None => !seen.iter().any(|o| is_late(&o)),
             };
             if wrong {
@@ -294,6 +332,11 @@ impl Replay {
             *by_customer.entry(customer.clone()).or_default() += 1;
         }
         let actions = self.people.day(day, &by_customer);
+        for customer in self.administrators.day(day, &actions, &by_customer) {
+            if let Some(domain) = self.fleet.domain_of(&customer) {
+                self.login.world().lock().consent(domain);
+            }
+        }
         let mut world = self.world.lock();
         for action in &actions {
             world.set_auth_method(&action.customer, &action.site, action.method);
@@ -341,11 +384,13 @@ impl Replay {
         for d in deliveries.iter().filter(|d| d.state == crate::domain::delivery::DeliveryState::Sent) {
             *self.summary.mails.entry(d.facts.key.kind.to_string()).or_default() += 1;
         }
-        let ever: BTreeSet<String> = self.affected_at_start.union(&self.told).cloned().collect();
+        let missing = of(|v| *v == Verdict::ConsentMissing);
         let summary = &mut self.summary;
         summary.affected_at_start = self.affected_at_start.len();
         summary.told = self.affected_at_start.intersection(&self.told).count();
-        summary.switched = ever.difference(&still).count();
+        summary.switched = self.affected.difference(&still).count();
+        summary.without_consent = self.without_consent.len();
+        summary.consented = self.without_consent.difference(&missing).count();
         summary.relapsed = self.relapsed.len();
         summary.untold = still.difference(&self.told).count();
         summary.still_affected = still.len();
@@ -353,6 +398,12 @@ impl Replay {
         summary.saves = self.world.lock().counters.saves;
         Ok(self.summary.clone())
     }
+}
+
+fn write_secret(path: &Path) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(CLIENT_SECRET.as_bytes())
 }
 
 /// The first Message-ID of a message's header; a mail without one counts as the same as every other such.
@@ -375,7 +426,7 @@ fn calendar() -> Calendar {
 }
 
 /// The demo's configuration: what an operator would write, but for the loopback hosts and short waits.
-fn configuration(tool: &AdminTool, mail: &MailServer) -> String {
+fn configuration(tool: &AdminTool, mail: &MailServer, login: &LoginService) -> String {
     format!(
         r#"# Written by `kigen demo`: the simulated world it belongs to is gone, so only commands that read the state work.
 mode     = "live"
@@ -403,6 +454,11 @@ attempts            = 2
 max_page            = "1MiB"
 allow_private_hosts = true
 
+[microsoft]
+realm     = true
+consent   = {{ client_id = "{CLIENT_ID}", client_secret = {{ file = "entra-secret" }}, home_tenant = "{HOME_TENANT}" }}
+login_url = "{login_url}"
+
 [mail]
 from      = "ExLook サポート <support@exlook.example>"
 transport = "smtp"
@@ -423,5 +479,6 @@ to = ["ops@exlook.example"]
 "#,
         logon_url = tool.logon_url,
         port = mail.port(),
+        login_url = login.url,
     )
 }

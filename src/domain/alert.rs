@@ -28,6 +28,8 @@ pub enum Cause {
     LogonsRefused,
     /// The mail server refuses our account.
     MailRefused,
+    /// Microsoft refuses our own credential: consent is not verified.
+    MicrosoftRefused,
     /// A notice failed for good, or could not be made.
     NoticeFailed,
     /// Nobody knows whether a notice arrived.
@@ -42,7 +44,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::NewlyAffected,
         Self::Relapsed,
         Self::Unreadable,
@@ -52,6 +54,7 @@ impl Cause {
         Self::Waiting,
         Self::LogonsRefused,
         Self::MailRefused,
+        Self::MicrosoftRefused,
         Self::NoticeFailed,
         Self::NoticeUnknown,
         Self::DeadlineNear,
@@ -72,6 +75,7 @@ impl Cause {
             Self::Waiting => "waiting",
             Self::LogonsRefused => "logons_refused",
             Self::MailRefused => "mail_refused",
+            Self::MicrosoftRefused => "microsoft_refused",
             Self::NoticeFailed => "notice_failed",
             Self::NoticeUnknown => "notice_unknown",
             Self::DeadlineNear => "deadline_near",
@@ -95,6 +99,7 @@ impl Cause {
             | Self::LayoutChanged
             | Self::Held
             | Self::MailRefused
+            | Self::MicrosoftRefused
             | Self::DeadlineNear
             | Self::BadEdit
             | Self::BadRow => true,

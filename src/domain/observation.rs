@@ -208,13 +208,15 @@ pub struct CustomerLook {
 /// Whether the customer's tenant has consented to the product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Consent {
-    /// The check is off, or could not tell: the settings alone decide.
+    /// The check is off: the settings alone decide.
     #[default]
     NotChecked,
     /// Verified.
     Given,
     /// Verified to be missing or disabled.
     Missing,
+    /// It was asked, and the answer says neither.
+    Unsure,
 }
 
 /// One site at one instant: a verdict and what it rests on.
@@ -252,7 +254,7 @@ pub fn judge(settings: &Settings, consent: Consent) -> (Verdict, Option<String>)
         (Some(ServerType::ExchangeOnline), Some(AuthMethod::Basic)) => (Verdict::Affected, None),
         (Some(ServerType::ExchangeOnline), Some(AuthMethod::OAuth)) => match consent {
             Consent::Missing => (Verdict::ConsentMissing, None),
-            Consent::Given | Consent::NotChecked => (Verdict::Switched, None),
+            Consent::Given | Consent::NotChecked | Consent::Unsure => (Verdict::Switched, None),
         },
         (Some(ServerType::ExchangeOnline), Some(AuthMethod::OnPremisesBasic)) => {
             unknown("Exchange Online with the on-premises authentication method: a pair that cannot be".to_owned())
@@ -275,6 +277,24 @@ pub fn observations(customer: &CustomerId, look: &CustomerLook, consent: Consent
             vec![failed(customer, None, &failure, look.at)]
         }
         Ok(sites) => sites.iter().map(|site| observation(customer, site, consent)).collect(),
+    }
+}
+
+/// Puts what was said of the consent into the observations it decided, where `before` is what was seen last.
+///
+/// Where it could not be told, a site of which it was known to be missing stays so, as of that time: a service that is down
+/// is no consent. The evidence is as old as the answer, so no notice goes out on it.
+pub fn corroborate(seen: &mut [Observation], consent: Consent, said: Option<&str>, before: &[Observation]) {
+    for o in seen.iter_mut().filter(|o| matches!(o.verdict, Verdict::Switched | Verdict::ConsentMissing)) {
+        o.detail = said.map(str::to_owned);
+        let known = before.iter().find(|b| b.site == o.site && b.verdict == Verdict::ConsentMissing);
+        if consent == Consent::Unsure
+            && let Some(known) = known
+        {
+            o.verdict = Verdict::ConsentMissing;
+            o.observed_at = known.observed_at;
+            o.detail = Some(format!("{}; it was missing when last asked", said.unwrap_or("consent not verified")));
+        }
     }
 }
 

@@ -121,6 +121,7 @@ impl Lab {
             "notify",
             "feature_phone",
             "smartphone",
+            "tenant_domain",
         ];
         let mut csv = csv::Writer::from_writer(Vec::new());
         csv.write_record(columns).unwrap();

@@ -1,4 +1,4 @@
-//! `[connector]`, `[scan]` and `[microsoft]`: how sites are read.
+//! `[connector]` and `[scan]`: how sites are read.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,8 +8,8 @@ use unicode_normalization::UnicodeNormalization;
 use crate::config::section::Section;
 use crate::config::values::{Bad, quoted};
 use crate::config::{
-    ApiConfig, ConnectorConfig, ExlookConfig, ExportConfig, KnownTexts, Labels, MicrosoftConfig, PatienceConfig,
-    ScanConfig, SiteFields, values,
+    ApiConfig, ConnectorConfig, ExlookConfig, ExportConfig, KnownTexts, Labels, PatienceConfig, ScanConfig, SiteFields,
+    values,
 };
 use crate::domain::site::{AuthMethod, ServerType};
 
@@ -290,15 +290,4 @@ pub(in crate::config) fn logon_is_secure(
             "use https://, or set scan.allow_private_hosts for a tool inside your own network",
         );
     }
-}
-
-pub(in crate::config) fn microsoft(s: &mut Section<'_, '_>) -> MicrosoftConfig {
-    s.section("microsoft", |s| {
-        s.not_yet("consent", "verifying consent");
-        MicrosoftConfig {
-            realm: s.or("realm", false, values::flag),
-            consent: None,
-            login_url: s.or("login_url", "https://login.microsoftonline.com", values::secure_url),
-        }
-    })
 }

@@ -4,4 +4,5 @@ pub(super) mod basics;
 pub(super) mod campaign;
 pub(super) mod connector;
 pub(super) mod mail;
+pub(super) mod microsoft;
 pub(super) mod watch;

@@ -5,6 +5,7 @@
 //! just now is asked again later.
 
 use super::super::bounces::Dead;
+use super::super::corroborate;
 use super::super::look;
 use super::super::mailing::{self, Subject};
 use crate::daemon::Context;
@@ -75,7 +76,8 @@ pub(super) async fn prepare(ctx: &Context, owner: &str, claimed: Claimed) -> any
     let Some(customer) = Dead::load(ctx).await?.reachable(&member.customer) else {
         return overtaken("every address of the customer is dead");
     };
-    let subject = Subject { snapshot: &ctx.snapshot, customer: &customer, case: &case, due: &due, sites };
+    let federated = corroborate::former_federated(ctx, &customer).await;
+    let subject = Subject { snapshot: &ctx.snapshot, customer: &customer, case: &case, due: &due, sites, federated };
     let thread = ctx.store.thread(key).await?;
     let mut message = match mailing::compose(&subject, thread, ctx.now()) {
         Ok(message) => message,

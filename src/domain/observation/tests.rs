@@ -15,7 +15,7 @@ fn every_pair_of_settings_has_one_meaning() {
     };
     let unknown = Verdict::Unreadable(Reason::UnknownValue);
     let methods = [None, Some(AuthMethod::Basic), Some(AuthMethod::OAuth), Some(AuthMethod::OnPremisesBasic)];
-    for consent in [Consent::NotChecked, Consent::Given, Consent::Missing] {
+    for consent in [Consent::NotChecked, Consent::Given, Consent::Missing, Consent::Unsure] {
         for method in methods {
             check(None, method, consent, unknown);
         }
@@ -29,6 +29,7 @@ fn every_pair_of_settings_has_one_meaning() {
     }
     check(ONLINE, Some(AuthMethod::OAuth), Consent::NotChecked, Verdict::Switched);
     check(ONLINE, Some(AuthMethod::OAuth), Consent::Given, Verdict::Switched);
+    check(ONLINE, Some(AuthMethod::OAuth), Consent::Unsure, Verdict::Switched);
     check(ONLINE, Some(AuthMethod::OAuth), Consent::Missing, Verdict::ConsentMissing);
 }
 
@@ -79,4 +80,36 @@ fn no_customer_falls_out_of_sight() {
     assert_eq!(both[0].verdict, Verdict::NotExchangeOnline);
     assert_eq!(both[1].verdict, Verdict::Unreadable(Reason::LayoutChanged));
     assert_eq!(both[1].raw, raw, "what was read all the same is kept");
+}
+
+#[test]
+fn consent_that_cannot_be_told_changes_no_verdict() {
+    let customer = CustomerId::new("C1").unwrap();
+    let at = |text: &str| text.parse::<crate::domain::Timestamp>().unwrap();
+    let (then, now) = (at("2022-09-01T00:00:00Z"), at("2022-09-02T00:00:00Z"));
+    let seen = |verdict, observed_at| Observation {
+        customer: customer.clone(),
+        site: Some(SiteName::new("A").unwrap()),
+        verdict,
+        server_type: ONLINE,
+        auth_method: Some(AuthMethod::OAuth),
+        raw: RawSettings::default(),
+        detail: None,
+        observed_at,
+    };
+    let check = |sentence: &str, verdict, consent, before: Option<Verdict>, expected: (Verdict, _, Option<&str>)| {
+        let before: Vec<_> = before.map(|verdict| seen(verdict, then)).into_iter().collect();
+        let mut now = vec![seen(verdict, now)];
+        corroborate(&mut now, consent, Some("said"), &before);
+        assert_eq!((now[0].verdict, now[0].observed_at, now[0].detail.as_deref()), expected, "{sentence}");
+    };
+    use Verdict::{Affected, ConsentMissing, Switched};
+    let kept = Some("said; it was missing when last asked");
+    check("missing", ConsentMissing, Consent::Missing, None, (ConsentMissing, now, Some("said")));
+    check("not told", Switched, Consent::Unsure, None, (Switched, now, Some("said")));
+    check("not told, and switched before", Switched, Consent::Unsure, Some(Switched), (Switched, now, Some("said")));
+    check("not told, missing before", Switched, Consent::Unsure, Some(ConsentMissing), (ConsentMissing, then, kept));
+    check("given, missing before", Switched, Consent::Given, Some(ConsentMissing), (Switched, now, Some("said")));
+    check("the check is off now", Switched, Consent::NotChecked, Some(ConsentMissing), (Switched, now, Some("said")));
+    check("basic again", Affected, Consent::Unsure, Some(ConsentMissing), (Affected, now, None));
 }
