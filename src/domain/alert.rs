@@ -38,11 +38,13 @@ pub enum Cause {
     BadEdit,
     /// A row of the customers file has an error.
     BadRow,
+    /// The mailbox that undeliverable mail comes back to cannot be read.
+    BouncesUnread,
 }
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::NewlyAffected,
         Self::Relapsed,
         Self::Unreadable,
@@ -57,6 +59,7 @@ impl Cause {
         Self::DeadlineNear,
         Self::BadEdit,
         Self::BadRow,
+        Self::BouncesUnread,
     ];
 
     /// The word in the store, in webhooks and in logs.
@@ -77,6 +80,7 @@ impl Cause {
             Self::DeadlineNear => "deadline_near",
             Self::BadEdit => "bad_edit",
             Self::BadRow => "bad_row",
+            Self::BouncesUnread => "bounces_unread",
         }
     }
 
@@ -97,7 +101,8 @@ impl Cause {
             | Self::MailRefused
             | Self::DeadlineNear
             | Self::BadEdit
-            | Self::BadRow => true,
+            | Self::BadRow
+            | Self::BouncesUnread => true,
             Self::NewlyAffected
             | Self::Relapsed
             | Self::Waiting
