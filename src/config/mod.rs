@@ -404,12 +404,40 @@ pub struct DkimConfig {
 }
 
 /// `[mail.bounces]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct BouncesConfig {
-    /// The maildir that undeliverable mail is put into.
-    pub maildir: PathBuf,
+    /// Where undeliverable mail is read.
+    pub from: BouncesFrom,
     /// Whether each mail's envelope sender carries a signed mark, `bounces+MARK@…`.
     pub verp: bool,
+}
+
+/// `mail.bounces.maildir` or `[mail.bounces.imap]`
+#[derive(Debug, Clone)]
+pub enum BouncesFrom {
+    /// The maildir that undeliverable mail is put into.
+    Maildir(PathBuf),
+    /// A mailbox on a server.
+    Imap(ImapConfig),
+}
+
+/// `[mail.bounces.imap]`
+#[derive(Debug, Clone)]
+pub struct ImapConfig {
+    /// The server's name: also what its certificate must say.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// How the connection is protected.
+    pub tls: SmtpTls,
+    /// How we sign in; never [`SmtpAuth::None`].
+    pub auth: SmtpAuth,
+    /// The folder, in plain Unicode.
+    pub folder: String,
+    /// One answer.
+    pub timeout: Duration,
+    /// Trusted besides the system's own.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// A display name and an address.

@@ -1,4 +1,4 @@
-//! What came back: reads the bounce maildir, finds out which delivery a report is about, and draws the conclusion.
+//! What came back: reads the mailbox for it, finds out which delivery a report is about, and draws the conclusion.
 //!
 //! A report counts only if it is proven to be about a mail of ours: it came to an envelope sender whose mark carries our MAC, or it
 //! holds the Message-ID *and* the Date of a message we sent (the identifier alone can be computed by a stranger), and it
@@ -9,33 +9,41 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use aws_lc_rs::{hmac, rand};
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, RUN_LEASE, Snapshot, mailing};
+use crate::config::BouncesConfig;
+use crate::domain::alert::Cause;
 use crate::domain::case::{Case, Reference};
 use crate::domain::customer::{Address, Customer};
 use crate::domain::delivery::{DeliveryId, DeliveryState};
 use crate::domain::plan::{Due, Planned};
 use crate::domain::site::CustomerId;
 use crate::mail::bounce::{self, Class, Report, Returned};
+use crate::mail::mailbox::{self, Mailbox, MailboxError};
 use crate::store::{
-    Begun, BounceFinding, Claimed, DeadContact, Delivery, OutboxFilter, Run, RunCounts, RunKind, RunOutcome,
+    Begun, BounceFinding, Claimed, DeadContact, Delivery, NewAlert, OutboxFilter, Run, RunCounts, RunKind, RunOutcome,
     contact_fingerprint,
 };
-
-/// Mails of one run; the rest is read by the next.
-const RUN_MAX: usize = 5000;
 
 /// The memo that holds the key of the marks. It proves nothing but "we wrote to this case once", and lives as long as
 /// the deliveries it is about: in the state.
 const KEY_MEMO: &str = "bounces.key";
+
+/// The memo that holds what of the mailbox was dealt with, where it does not remember that itself.
+const POSITION_MEMO: &str = "bounces.position";
+
+/// How long one run reads; the rest is the next one's. A mailbox that answers a word a minute must not keep a scan waiting.
+const RUN_TIME: Duration = Duration::from_secs(300);
+
+/// The memo that says whether the last run could not read the mailbox.
+const FAILED_MEMO: &str = "bounces.failed";
 
 /// Behind the occasion of a notice that is told again, to `fallback_email`.
 pub const FALLBACK: &str = "+fallback";
@@ -240,10 +248,10 @@ pub enum Bounces {
     Off,
 }
 
-/// Reads what is new in the maildir, for the schedule's time `due_at` or by command.
+/// Reads what is new in the mailbox, for the schedule's time `due_at` or by command.
 ///
 /// # Errors
-/// When the maildir cannot be read or the store fails; what was dealt with stays so.
+/// When the mailbox cannot be read (which the operators are told) or the store fails; what was dealt with stays so.
 pub async fn read(
     ctx: &Context,
     due_at: Option<crate::domain::Timestamp>,
@@ -257,7 +265,8 @@ pub async fn read(
         Begun::Running(run) => return Ok(Bounces::Running(run)),
     };
     let mut counts = BTreeMap::new();
-    let result = read_all(ctx, &config.maildir, run, stop, &mut counts).await;
+    let result = read_all(ctx, config, run, stop, &mut counts).await;
+    tell(ctx, &result).await;
     let (outcome, detail) = match &result {
         Err(error) => (RunOutcome::Failed, format!("{error:#}")),
         Ok(()) if stop.is_cancelled() => (RunOutcome::Interrupted, "stopped before its end".to_owned()),
@@ -278,71 +287,83 @@ pub fn describe(counts: &BTreeMap<&'static str, u64>) -> String {
 
 async fn read_all(
     ctx: &Context,
-    maildir: &Path,
+    config: &BouncesConfig,
     run: crate::store::RunId,
     stop: &CancellationToken,
     counts: &mut BTreeMap<&'static str, u64>,
 ) -> anyhow::Result<()> {
-    let list = maildir.to_owned();
-    let files = tokio::task::spawn_blocking(move || unseen(&list)).await.context("listing the maildir broke off")?;
-    let files = files.with_context(|| format!("cannot read the bounce maildir {}", maildir.display()))?;
+    let position = ctx.store.memo(POSITION_MEMO).await?;
+    let mut mailbox = mailbox::open(config, position.as_deref()).await?;
+    let read = read_mails(ctx, mailbox.as_mut(), run, stop, counts).await;
+    // What went before a failure was dealt with, whatever failed.
+    let position = mailbox.position();
+    if read.is_ok() {
+        mailbox.close().await;
+    }
+    if let Some(position) = position {
+        ctx.store.set_memo(POSITION_MEMO, &position).await?;
+    }
+    read
+}
+
+async fn read_mails(
+    ctx: &Context,
+    mailbox: &mut dyn Mailbox,
+    run: crate::store::RunId,
+    stop: &CancellationToken,
+    counts: &mut BTreeMap<&'static str, u64>,
+) -> anyhow::Result<()> {
     let key = key(ctx).await?;
-    for file in files {
-        if stop.is_cancelled() {
-            break;
-        }
-        let path = file.clone();
-        let parsed = tokio::task::spawn_blocking(move || open(&path)).await.context("reading a bounce broke off")?;
-        let (digest, report) = match parsed {
-            Ok(parsed) => parsed,
-            Err(error) => {
-                tracing::warn!("cannot read a mail in the bounce maildir, the next run tries again: {error}");
-                continue;
-            }
-        };
+    let end = Instant::now() + RUN_TIME;
+    while !stop.is_cancelled() && Instant::now() < end {
+        let Some(mail) = mailbox.next().await? else { break };
+        let parse = move || (hex(&Sha256::digest(&mail)), bounce::read(&mail));
+        let (digest, report) = tokio::task::spawn_blocking(parse).await.context("reading a bounce broke off")?;
         let word = take_in(ctx, &key, &digest, &report).await?;
         *counts.entry(word).or_default() += 1;
-        let to = maildir.to_owned();
-        tokio::task::spawn_blocking(move || mark_seen(&to, &file))
-            .await
-            .context("marking a bounce broke off")?
-            .context("cannot mark a mail in the bounce maildir as seen")?;
+        // In this order: a crash between means that a mail is read again, which its digest makes harmless.
+        mailbox.done().await?;
         ctx.store.extend_run(run, RunCounts::default(), ctx.now() + RUN_LEASE).await?;
     }
     Ok(())
 }
 
-/// Mails without the flag S, in `new` and (put there by another reader) in `cur`.
-fn unseen(maildir: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for part in ["new", "cur"] {
-        for entry in fs::read_dir(maildir.join(part))? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            let seen = name.rsplit_once(":2,").is_some_and(|(_, flags)| flags.contains('S'));
-            if !name.starts_with('.') && !seen && entry.file_type()?.is_file() {
-                files.push(entry.path());
+/// Tells the operators of a mailbox that cannot be read: at once if somebody must act, else when it happens again.
+async fn tell(ctx: &Context, result: &anyhow::Result<()>) {
+    let told = async {
+        let failed_before = ctx.store.memo(FAILED_MEMO).await?.is_some_and(|word| word == "yes");
+        // The store's own failures are no mailbox's.
+        let failure = result.as_ref().err().and_then(|error| error.downcast_ref::<MailboxError>());
+        match (result, failure) {
+            (_, Some(error)) => {
+                if failed_before || !error.passes() {
+                    let detail = crate::alert::without_paths(&chain(error));
+                    let (cause, key, customer) = (Cause::BouncesUnread, String::new(), None);
+                    ctx.store.raise(&[NewAlert { cause, key, customer, detail }], ctx.now()).await?;
+                }
+                ctx.store.set_memo(FAILED_MEMO, "yes").await
             }
+            (Ok(()), None) if failed_before => {
+                ctx.store.over(Cause::BouncesUnread, &[], ctx.now()).await?;
+                ctx.store.set_memo(FAILED_MEMO, "no").await
+            }
+            _ => Ok(()),
         }
+    };
+    if let Err(error) = told.await {
+        tracing::error!("an alert could not be written down: {:#}", anyhow::Error::from(error));
     }
-    files.sort();
-    files.truncate(RUN_MAX);
-    Ok(files)
 }
 
-fn open(path: &Path) -> std::io::Result<(String, Report)> {
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(bounce::READ_MAX as u64).read_to_end(&mut bytes)?;
-    Ok((hex(&Sha256::digest(&bytes)), bounce::read(&bytes)))
-}
-
-fn mark_seen(maildir: &Path, file: &Path) -> std::io::Result<()> {
-    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let (base, flags) = name.rsplit_once(":2,").map_or((name.as_str(), ""), |(base, flags)| (base, flags));
-    let mut flags: Vec<char> = flags.chars().chain(['S']).collect();
-    flags.sort_unstable();
-    fs::rename(file, maildir.join("cur").join(format!("{base}:2,{}", flags.into_iter().collect::<String>())))
+/// The error with its causes in one line.
+fn chain(error: &MailboxError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// One mail, to its end; the word to count it under.

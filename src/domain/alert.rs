@@ -40,6 +40,8 @@ pub enum Cause {
     BadEdit,
     /// A row of the customers file has an error.
     BadRow,
+    /// The mailbox that undeliverable mail comes back to cannot be read.
+    BouncesUnread,
 }
 
 impl Cause {
@@ -60,6 +62,7 @@ impl Cause {
         Self::DeadlineNear,
         Self::BadEdit,
         Self::BadRow,
+        Self::BouncesUnread,
     ];
 
     /// The word in the store, in webhooks and in logs.
@@ -81,6 +84,7 @@ impl Cause {
             Self::DeadlineNear => "deadline_near",
             Self::BadEdit => "bad_edit",
             Self::BadRow => "bad_row",
+            Self::BouncesUnread => "bounces_unread",
         }
     }
 
@@ -102,7 +106,8 @@ impl Cause {
             | Self::MicrosoftRefused
             | Self::DeadlineNear
             | Self::BadEdit
-            | Self::BadRow => true,
+            | Self::BadRow
+            | Self::BouncesUnread => true,
             Self::NewlyAffected
             | Self::Relapsed
             | Self::Waiting

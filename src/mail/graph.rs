@@ -21,6 +21,8 @@ use crate::config::GraphConfig;
 use crate::domain::delivery::{Attempt, Outcome};
 use crate::secret::Secret;
 
+/// The section of the configuration, for errors.
+const SECTION: &str = "mail.graph";
 /// What an answer may hold; Graph's errors are some hundred bytes.
 const ANSWER_MAX: usize = 64 * 1024;
 /// The answer to a whole mail is waited for so long at least: a short wait makes duplicates.
@@ -63,8 +65,9 @@ impl Graph {
             config.user.as_str(),
             "sendMail",
         ]);
-        let secret = config.client_secret.read().map_err(MailError::GraphSecret)?;
+        let secret = config.client_secret.read().map_err(|e| MailError::Secret(SECTION, e))?;
         let tokens = Tokens::new(
+            SECTION,
             config.token_url.clone(),
             config.client_id.clone(),
             secret,
@@ -116,10 +119,7 @@ impl Graph {
         for last in [false, true] {
             let token = match self.tokens.current().await {
                 Ok(token) => token,
-                Err(failure) => {
-                    let reply = failure.reply.replace("mail.smtp.", "mail.graph.");
-                    return Attempt::whole(failure.outcome, reply);
-                }
+                Err(failure) => return Attempt::whole(failure.outcome, failure.reply),
             };
             let (status, pause, answer) = match self.post(&token, body.clone()).await {
                 Ok(answered) => answered,

@@ -1,6 +1,6 @@
 //! Mail: building the whole message, handing it to a server, and what the server's words mean. Knows nothing of notices.
 //!
-//! `message` (with `header`) makes the bytes, `dkim` signs them; `bounce` reads what comes back; `graph`, `smtp` (with `dial`, `dialogue`, `tls`, `signin`, `token`) and `maildir` are the ways
+//! `message` (with `header`) makes the bytes, `dkim` signs them; `bounce` reads what comes back to the `mailbox`; `graph`, `smtp` (with `dial`, `dialogue`, `tls`, `signin`, `token`) and `maildir` are the ways
 //! out; `outcome` is the table of what a reply means; `pace` spaces the mails. Invariant: only a server's 250 to the end of
 //! the message is [`Outcome::Accepted`](crate::domain::delivery::Outcome::Accepted).
 
@@ -10,6 +10,7 @@ mod dialogue;
 pub mod dkim;
 pub mod graph;
 mod header;
+pub mod mailbox;
 pub mod maildir;
 pub mod message;
 pub mod outcome;
@@ -56,15 +57,17 @@ pub trait Transport: Send {
 /// Why a transport cannot be set up. Nothing has been connected to yet.
 #[derive(Debug, thiserror::Error)]
 pub enum MailError {
-    /// The password or the application's secret.
-    #[error("cannot read the secret for mail.smtp")]
-    Secret(#[source] SecretError),
+    /// The password or the application's secret. Here and below first the section, such as `mail.smtp`.
+    #[error("cannot read the secret for {0}")]
+    Secret(&'static str, #[source] SecretError),
     /// No host name and no IP address.
-    #[error("mail.smtp.host {0:?} is no name that a certificate could be for")]
-    Host(String),
+    #[error("{0}.host {1:?} is no name that a certificate could be for")]
+    Host(&'static str, String),
     /// `ca_file`.
-    #[error("cannot use mail.smtp.ca_file {path}")]
+    #[error("cannot use {section}.ca_file {path}")]
     CaFile {
+        /// The section.
+        section: &'static str,
         /// The file.
         path: PathBuf,
         /// Why.
@@ -72,23 +75,20 @@ pub enum MailError {
         source: std::io::Error,
     },
     /// Nothing to verify the server with.
-    #[error("the system has no trusted certificates; install ca-certificates or set mail.smtp.ca_file")]
-    NoRoots,
+    #[error("the system has no trusted certificates; install ca-certificates or set {0}.ca_file")]
+    NoRoots(&'static str),
     /// rustls refused its own settings.
     #[error("cannot set up TLS")]
     Tls(#[source] rustls::Error),
     /// The token endpoint's address.
-    #[error("mail.smtp.token_url must be https (plain http is for loopback addresses only)")]
-    TokenUrl,
+    #[error("{0}.token_url must be https (plain http is for loopback addresses only)")]
+    TokenUrl(&'static str),
     /// The HTTP client for tokens.
-    #[error("cannot set up the client for mail.smtp.token_url")]
-    TokenClient(#[source] reqwest::Error),
+    #[error("cannot set up the client for {0}.token_url")]
+    TokenClient(&'static str, #[source] reqwest::Error),
     /// Graph's address.
     #[error("mail.graph.url is no address that a path can follow")]
     GraphUrl,
-    /// The application's secret for Graph.
-    #[error("cannot read the secret for mail.graph")]
-    GraphSecret(#[source] SecretError),
     /// The HTTP client for Graph.
     #[error("cannot set up the client for mail.graph")]
     GraphClient(#[source] reqwest::Error),

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use super::MailError;
 use super::dialogue::{Dialogue, Reply};
 use super::outcome::Stage;
-use super::smtp::{Failure, expect};
+use super::smtp::{Failure, SECTION, expect};
 use super::token::Tokens;
 use crate::config::SmtpConfig;
 use crate::domain::delivery::Outcome;
@@ -29,14 +29,15 @@ impl SignIn {
         Ok(match &config.auth {
             SmtpAuth::None => Self::None,
             SmtpAuth::Password { username, password } => {
-                Self::Password { username: username.clone(), password: password.read().map_err(MailError::Secret)? }
+                Self::Password { username: username.clone(), password: password.read().map_err(|e| MailError::Secret(SECTION, e))? }
             }
             SmtpAuth::Xoauth2 { username, token_url, client_id, client_secret, scope } => Self::Xoauth2 {
                 username: username.clone(),
                 tokens: Box::new(Tokens::new(
+                    SECTION,
                     token_url.clone(),
                     client_id.clone(),
-                    client_secret.read().map_err(MailError::Secret)?,
+                    client_secret.read().map_err(|e| MailError::Secret(SECTION, e))?,
                     scope.clone(),
                     config.timeout,
                     tls,

@@ -24,6 +24,8 @@ use crate::config::{SmtpConfig, SmtpTls};
 use crate::domain::customer::Address;
 use crate::domain::delivery::{Attempt, Outcome, RecipientState};
 
+/// The section of the configuration, for errors.
+pub(super) const SECTION: &str = "mail.smtp";
 /// The reply to the end of DATA is waited for this long at least (RFC 5321 4.5.3.2.6): less makes duplicates.
 const DOT_TIMEOUT: Duration = Duration::from_secs(600);
 /// Mails over one connection; then a fresh one, as relays with a limit of their own expect.
@@ -139,13 +141,13 @@ impl Smtp {
     /// [`MailError`] names the key that cannot be used.
     pub fn new(config: &SmtpConfig) -> Result<Self, MailError> {
         let name =
-            ServerName::try_from(config.host.clone()).map_err(|_| MailError::Host(config.host.clone()))?.to_owned();
+            ServerName::try_from(config.host.clone()).map_err(|_| MailError::Host(SECTION, config.host.clone()))?.to_owned();
         let needs_tls = match (&config.tls, &config.auth) {
             (SmtpTls::None, crate::config::SmtpAuth::Xoauth2 { token_url, .. }) => token_url.scheme() == "https",
             (SmtpTls::None, _) => false,
             (SmtpTls::Starttls | SmtpTls::Tls, _) => true,
         };
-        let tls = if needs_tls { Some(tls::client_config(config.ca_file.as_deref())?) } else { None };
+        let tls = if needs_tls { Some(tls::client_config(SECTION, config.ca_file.as_deref())?) } else { None };
         let signin = SignIn::new(config, tls.as_deref())?;
         Ok(Self {
             host: config.host.clone(),

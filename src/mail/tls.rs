@@ -1,4 +1,4 @@
-//! TLS to the relay: rustls, the system's roots and `ca_file`, the certificate's name verified. There is no switch to turn
+//! TLS to relay and mailbox: rustls, the system's roots and `ca_file`, the certificate's name verified. There is no switch to turn
 //! verification off.
 
 use std::io;
@@ -13,13 +13,13 @@ use tokio_rustls::TlsConnector;
 use super::MailError;
 use super::dialogue::Stream;
 
-/// The settings that every connection of one transport shares.
-pub(super) fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, MailError> {
+/// The settings that every connection of one transport shares. `section`: whose `ca_file` it is, for errors.
+pub(super) fn client_config(section: &'static str, ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, MailError> {
     let mut roots = RootCertStore::empty();
     // What cannot be read of the system's roots is left out: a missing one fails the verification, never skips it.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(path) = ca_file {
-        let unusable = |source| MailError::CaFile { path: path.to_owned(), source };
+        let unusable = |source| MailError::CaFile { section, path: path.to_owned(), source };
         let certificates = CertificateDer::pem_file_iter(path)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .map_err(|error| unusable(io::Error::new(io::ErrorKind::InvalidData, error)))?;
@@ -31,7 +31,7 @@ pub(super) fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>,
         }
     }
     if roots.is_empty() {
-        return Err(MailError::NoRoots);
+        return Err(MailError::NoRoots(section));
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)

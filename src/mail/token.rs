@@ -21,6 +21,8 @@ const SPARE: Duration = Duration::from_secs(120);
 
 /// Gets tokens and keeps the newest.
 pub(super) struct Tokens {
+    /// Whose `token_url` it is, for errors.
+    section: &'static str,
     url: Url,
     client_id: String,
     client_secret: Secret,
@@ -46,6 +48,7 @@ struct Refused {
 
 impl Tokens {
     pub(super) fn new(
+        section: &'static str,
         url: Url,
         client_id: String,
         client_secret: Secret,
@@ -54,7 +57,7 @@ impl Tokens {
         tls: Option<&rustls::ClientConfig>,
     ) -> Result<Self, MailError> {
         if url.scheme() != "https" && !(url.scheme() == "http" && loopback(&url)) {
-            return Err(MailError::TokenUrl);
+            return Err(MailError::TokenUrl(section));
         }
         // No redirect: it would carry the secret to another place.
         let mut builder = reqwest::Client::builder().timeout(timeout).redirect(reqwest::redirect::Policy::none());
@@ -64,8 +67,8 @@ impl Tokens {
         if loopback(&url) {
             builder = builder.no_proxy();
         }
-        let client = builder.build().map_err(MailError::TokenClient)?;
-        Ok(Self { url, client_id, client_secret, scope, client, kept: None })
+        let client = builder.build().map_err(|e| MailError::TokenClient(section, e))?;
+        Ok(Self { section, url, client_id, client_secret, scope, client, kept: None })
     }
 
     /// The kept token, or a new one.
@@ -94,26 +97,27 @@ impl Tokens {
             ("client_secret", self.client_secret.expose()),
             ("scope", &self.scope),
         ];
+        let section = self.section;
         let unreachable = |error: reqwest::Error| {
-            Failure::new(Outcome::Deferred, format!("mail.smtp.token_url: {}", describe(&error.without_url())))
+            Failure::new(Outcome::Deferred, format!("{section}.token_url: {}", describe(&error.without_url())))
         };
         let mut response = self.client.post(self.url.clone()).form(&form).send().await.map_err(unreachable)?;
         let status = response.status();
         let mut answer = Vec::new();
         while let Some(piece) = response.chunk().await.map_err(unreachable)? {
             if answer.len() + piece.len() > ANSWER_MAX {
-                return Err(Failure::new(Outcome::Deferred, "mail.smtp.token_url: the answer is too long"));
+                return Err(Failure::new(Outcome::Deferred, format!("{section}.token_url: the answer is too long")));
             }
             answer.extend_from_slice(&piece);
         }
-        read_answer(status.as_u16(), &answer)
+        read_answer(section, status.as_u16(), &answer)
     }
 }
 
-fn read_answer(status: u16, answer: &[u8]) -> Result<Granted, Failure> {
+fn read_answer(section: &str, status: u16, answer: &[u8]) -> Result<Granted, Failure> {
     // Of the moment: the endpoint's trouble and its throttling. Everything else lasts until somebody mends it.
     let outcome = if status == 429 || status >= 500 { Outcome::Deferred } else { Outcome::Blocked };
-    let failure = |what: String| Failure::new(outcome.clone(), format!("mail.smtp.token_url: {what}"));
+    let failure = |what: String| Failure::new(outcome.clone(), format!("{section}.token_url: {what}"));
     if status == 200
         && let Ok(granted) = serde_json::from_slice::<Granted>(answer)
     {
@@ -172,13 +176,13 @@ mod tests {
     #[test]
     fn an_answer_is_a_token_or_says_why_not_without_secrets() {
         let good = br#"{"token_type":"Bearer","expires_in":3599,"access_token":"abc.def"}"#;
-        assert_eq!(read_answer(200, good).map(|g| g.access_token).ok().as_deref(), Some("abc.def"));
+        assert_eq!(read_answer("mail.graph", 200, good).map(|g| g.access_token).ok().as_deref(), Some("abc.def"));
         let rows: &[(u16, &str, Outcome, &str)] = &[
             (
                 401,
                 r#"{"error":"invalid_client","error_description":"AADSTS7000222: expired for taro@example.jp"}"#,
                 Outcome::Blocked,
-                "mail.smtp.token_url: refused with 401 invalid_client (AADSTS7000222)",
+                "mail.graph.token_url: refused with 401 invalid_client (AADSTS7000222)",
             ),
             (503, r#"{"error":"temporarily_unavailable"}"#, Outcome::Deferred, "refused with 503"),
             (200, "<!DOCTYPE html><p>s3cret", Outcome::Blocked, "answered 200 with a web page"),
@@ -189,7 +193,7 @@ mod tests {
             (200, r#"{"token_type":"Bearer","access_token":"a\r\nb"}"#, Outcome::Blocked, "no token"),
         ];
         for (status, answer, outcome, says) in rows {
-            let failure = read_answer(*status, answer.as_bytes()).err().unwrap();
+            let failure = read_answer("mail.graph", *status, answer.as_bytes()).err().unwrap();
             assert_eq!(failure.outcome, *outcome, "{answer}");
             assert!(failure.reply.contains(says), "{}", failure.reply);
             assert!(!failure.reply.contains("s3cret"));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::config::section::Section;
 use crate::config::values::{Bad, is_loopback};
 use crate::config::{
-    BouncesConfig, DkimConfig, GraphConfig, MailConfig, NamedAddress, SmtpAuth, SmtpConfig, SmtpTls, Support,
+    BouncesConfig, BouncesFrom, DkimConfig, GraphConfig, ImapConfig, MailConfig, NamedAddress, SmtpAuth, SmtpConfig, SmtpTls, Support,
     TransportConfig, values,
 };
 use crate::domain::customer::Address;
@@ -116,12 +116,17 @@ const MARKED_NAME_MAX: usize = 30;
 fn bounces(s: &mut Section<'_, '_>, base: &Path, envelope_from: Option<&Address>) -> Option<BouncesConfig> {
     let maildir = s.opt("maildir", values::path(base));
     let verp = s.or("verp", true, values::flag);
-    s.not_yet("imap", "reading bounces over IMAP");
-    if s.has("verp") && !s.has("maildir") {
-        s.problem("maildir", "must be set in [mail.bounces]", "such as maildir = \"/var/mail/bounces\"");
+    let imap = s.section("imap", |s| imap(s, base, envelope_from));
+    let read = s.has("maildir") || s.has("imap");
+    if s.has("verp") && !read {
+        let hint = "such as maildir = \"/var/mail/bounces\", or a section [mail.bounces.imap]";
+        s.problem("maildir", "must be set in [mail.bounces]", hint);
+    }
+    if s.has("maildir") && s.has("imap") {
+        s.problem("maildir", "is set, and `imap` too", "undeliverable mail is read at one place: take one of them out");
     }
     let local = envelope_from.and_then(|a| a.as_str().split('@').next()).unwrap_or_default();
-    if s.has("maildir") && verp && (local.len() > MARKED_NAME_MAX || local.contains('+')) {
+    if read && verp && (local.len() > MARKED_NAME_MAX || local.contains('+')) {
         let message =
             format!("cannot mark `mail.envelope_from`: its name must have no + and at most {MARKED_NAME_MAX} letters");
         s.problem(
@@ -130,7 +135,41 @@ fn bounces(s: &mut Section<'_, '_>, base: &Path, envelope_from: Option<&Address>
             "set mail.envelope_from to a short address such as bounces@example.jp, or verp = false",
         );
     }
-    Some(BouncesConfig { maildir: maildir?, verp })
+    let from = maildir.map(BouncesFrom::Maildir).or(imap.map(BouncesFrom::Imap))?;
+    Some(BouncesConfig { from, verp })
+}
+
+fn imap(s: &mut Section<'_, '_>, base: &Path, account: Option<&Address>) -> Option<ImapConfig> {
+    let host = s.opt("host", values::host);
+    if s.is_there() && !s.has("host") {
+        s.problem("host", "must be set in [mail.bounces.imap]", "such as host = \"imap.example.jp\"");
+    }
+    let port = s.or("port", 993, values::count(1..=65_535));
+    let tls = [("tls", SmtpTls::Tls), ("starttls", SmtpTls::Starttls), ("none", SmtpTls::None)];
+    let tls = s.or("tls", "tls", values::choice(tls));
+    let kinds = [("password", Kind::Password), ("xoauth2", Kind::Xoauth2)];
+    let kind = s.or("auth", "password", values::choice(kinds));
+    let auth = auth_keys(s, base, account, kind, "[mail.bounces.imap]");
+    if let Some(host) = &host {
+        let there = s.sound(&["tls", "auth"]);
+        if there && tls == SmtpTls::None && !is_loopback(host) {
+            let hint = "use \"tls\" or \"starttls\"; only 127.0.0.0/8, ::1 and localhost go without";
+            s.problem("tls", "\"none\" is for a server on this machine, and `host` is another", hint);
+        }
+        if there && kind == Kind::Password && host.eq_ignore_ascii_case("outlook.office365.com") {
+            s.problem("auth", "Exchange Online takes no password over IMAP any more", "use auth = \"xoauth2\"");
+        }
+    }
+    let imap = ImapConfig {
+        port: u16::try_from(port).unwrap_or(993),
+        tls,
+        folder: s.or("folder", "INBOX", values::text),
+        timeout: s.or("timeout", "60s", values::duration),
+        ca_file: s.opt("ca_file", values::existing_file(base)),
+        host: host.unwrap_or_default(),
+        auth: auth?,
+    };
+    (!imap.host.is_empty()).then_some(imap)
 }
 
 fn support(s: &mut Section<'_, '_>) -> Option<Support> {
@@ -220,14 +259,25 @@ const AUTH_KEYS: [(&str, &[Kind], bool); 6] = [
 
 fn auth(s: &mut Section<'_, '_>, base: &Path, from: Option<&Address>) -> Option<SmtpAuth> {
     let kind = s.or("auth", "none", values::choice(KINDS));
+    auth_keys(s, base, from, kind, "[mail.smtp]")
+}
+
+/// The keys beside `auth`; `section`: where the example has them.
+fn auth_keys(
+    s: &mut Section<'_, '_>,
+    base: &Path,
+    from: Option<&Address>,
+    kind: Kind,
+    section: &str,
+) -> Option<SmtpAuth> {
     let username = s.opt("username", values::text);
     let password = s.opt("password", values::secret(base));
     let token_url = s.opt("token_url", values::secure_url);
     let client_id = s.opt("client_id", values::text);
     let client_secret = s.opt("client_secret", values::secret(base));
     let scope = s.or("scope", "https://outlook.office365.com/.default", values::text);
-    if s.sound(&["auth"]) {
-        auth_keys_fit(s, kind);
+    if s.is_there() && s.sound(&["auth"]) {
+        auth_keys_fit(s, kind, section);
     }
     let username = username.or_else(|| from.map(|address| address.as_str().to_owned()));
     match kind {
@@ -243,12 +293,13 @@ fn auth(s: &mut Section<'_, '_>, base: &Path, from: Option<&Address>) -> Option<
     }
 }
 
-fn auth_keys_fit(s: &mut Section<'_, '_>, kind: Kind) {
+fn auth_keys_fit(s: &mut Section<'_, '_>, kind: Kind, section: &str) {
     for (key, kinds, needed) in AUTH_KEYS {
         let word = kind.word();
         match (kinds.contains(&kind), s.has(key)) {
             (true, false) if needed => {
-                s.problem(key, format!("must be set: `auth` is \"{word}\""), "see config.toml.example, [mail.smtp]");
+                let hint = format!("see config.toml.example, {section}");
+                s.problem(key, format!("must be set: `auth` is \"{word}\""), &hint);
             }
             (false, true) => {
                 let words: Vec<String> = kinds.iter().map(|kind| format!("auth = \"{}\"", kind.word())).collect();
