@@ -5,6 +5,7 @@
 
 pub mod alert;
 pub mod bounces;
+pub mod contacts;
 pub mod control;
 pub mod deliver;
 pub mod digest;
@@ -18,6 +19,7 @@ pub mod running;
 pub mod scan;
 pub mod schedule;
 pub mod systemd;
+pub mod untold;
 pub mod webhook;
 
 use std::collections::BTreeMap;

@@ -32,6 +32,8 @@ pub enum Cause {
     NoticeFailed,
     /// Nobody knows whether a notice arrived.
     NoticeUnknown,
+    /// A contact's address is dead.
+    DeadContact,
     /// The deadline is near and nobody told the customer.
     DeadlineNear,
     /// Edited files were refused; the running ones stay.
@@ -42,7 +44,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::NewlyAffected,
         Self::Relapsed,
         Self::Unreadable,
@@ -54,6 +56,7 @@ impl Cause {
         Self::MailRefused,
         Self::NoticeFailed,
         Self::NoticeUnknown,
+        Self::DeadContact,
         Self::DeadlineNear,
         Self::BadEdit,
         Self::BadRow,
@@ -74,6 +77,7 @@ impl Cause {
             Self::MailRefused => "mail_refused",
             Self::NoticeFailed => "notice_failed",
             Self::NoticeUnknown => "notice_unknown",
+            Self::DeadContact => "dead_contact",
             Self::DeadlineNear => "deadline_near",
             Self::BadEdit => "bad_edit",
             Self::BadRow => "bad_row",
@@ -95,6 +99,7 @@ impl Cause {
             | Self::LayoutChanged
             | Self::Held
             | Self::MailRefused
+            | Self::DeadContact
             | Self::DeadlineNear
             | Self::BadEdit
             | Self::BadRow => true,
