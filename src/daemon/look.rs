@@ -4,6 +4,7 @@ use sha2::{Digest, Sha256};
 
 use super::Context;
 use crate::connector::Account;
+use crate::connector::breaker::Sign;
 use crate::domain::Timestamp;
 use crate::domain::campaign::{Campaign, CampaignId};
 use crate::domain::case::{self, Case, CaseState, LookKind, Reference};
@@ -41,6 +42,14 @@ pub struct Looked {
     pub refused: Option<Refused>,
     /// Whether anybody was asked at all: `false` says nothing of the customer's host, and is no turn in a scan.
     pub asked: bool,
+}
+
+impl Looked {
+    /// What it says of the customer's host.
+    #[must_use]
+    pub fn sign(&self) -> Sign {
+        if self.asked { Sign::of(&self.look) } else { Sign::Nothing }
+    }
 }
 
 /// Looks at one customer, unless its logon was refused less than 24 hours ago and its entry has not changed.
@@ -159,9 +168,18 @@ const STALE_TRIES: usize = 5;
 /// # Errors
 /// When the store fails. `None`: the customer is not in the store.
 pub async fn check(ctx: &Context, member: &Member) -> Result<Option<CustomerState>> {
+    Ok(check_for_sign(ctx, member).await?.map(|(state, _)| state))
+}
+
+/// The same, and what the look says of the host.
+///
+/// # Errors
+/// When the store fails.
+pub async fn check_for_sign(ctx: &Context, member: &Member) -> Result<Option<(CustomerState, Sign)>> {
     let id = std::slice::from_ref(&member.customer.id);
     let Some(mut state) = ctx.store.customer_states(id).await?.pop() else { return Ok(None) };
     let looked = look(ctx, member, &state).await;
+    let sign = looked.sign();
     let seen = observations(&member.customer.id, &looked.look, Consent::NotChecked);
     let campaigns = ctx.snapshot.campaigns();
     for _ in 0..STALE_TRIES {
@@ -176,5 +194,5 @@ pub async fn check(ctx: &Context, member: &Member) -> Result<Option<CustomerStat
             break;
         }
     }
-    Ok(Some(state))
+    Ok(Some((state, sign)))
 }

@@ -5,6 +5,7 @@
 
 pub mod alert;
 pub mod bounces;
+pub mod circuit;
 pub mod contacts;
 pub mod control;
 pub mod deliver;
