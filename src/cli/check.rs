@@ -89,7 +89,7 @@ async fn report(snapshot: &Snapshot) -> anyhow::Result<String> {
         snapshot.fleet.members.len(),
         snapshot.fleet.quarantined.len()
     )?;
-    for warning in app::warnings(config) {
+    for warning in app::warnings(config, config.calendar.day(now)) {
         writeln!(text, "warning: {warning}")?;
     }
     writeln!(text, "\nnext runs ({zone})")?;

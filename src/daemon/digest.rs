@@ -121,7 +121,7 @@ pub async fn facts(ctx: &Context, now: Timestamp) -> anyhow::Result<DigestFacts>
             })
             .collect(),
         bad_rows: snapshot.fleet.quarantined.len() as u64,
-        warning: submission::warning(&config.mail, config.alerts.language),
+        warning: submission::warning(&config.mail, config.alerts.language, today),
     })
 }
 
