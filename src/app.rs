@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use chrono::NaiveDate;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -133,7 +134,7 @@ pub async fn run(ctx: Context, stop: CancellationToken, hangup: Arc<Notify>) -> 
     tracker.spawn(operators::run(Arc::clone(&live), Arc::clone(&wake_mail), stop.clone()));
     tracker.spawn(watch_files(Arc::clone(&live), hangup, reloader, stop.clone()));
     tracker.spawn(systemd::watchdog(heartbeat, Arc::clone(&ctx.store), stop.clone()));
-    for warning in warnings(&ctx.snapshot.config) {
+    for warning in warnings(config, config.calendar.day(now)) {
         tracing::warn!("{warning}");
     }
     let status = status(&live.context()).await;
@@ -237,8 +238,8 @@ fn reload_now(live: &Live, changed: &Notify) -> Result<String, String> {
 
 /// What is allowed by the configuration and yet should worry an operator: said by `check` and at each start.
 #[must_use]
-pub fn warnings(config: &Config) -> Vec<String> {
-    let mut all: Vec<String> = submission::warning(&config.mail, Language::En).into_iter().collect();
+pub fn warnings(config: &Config, today: NaiveDate) -> Vec<String> {
+    let mut all: Vec<String> = submission::warning(&config.mail, Language::En, today).into_iter().collect();
     if let Some(consent) = &config.microsoft.consent {
         if !matches!(config.connector, ConnectorConfig::Exlook(_)) {
             all.push(

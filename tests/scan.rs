@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use common::{Bench, Lab, Settings, affected, wait_until, write_private};
+use kigen::daemon::notify::Fate;
 use kigen::daemon::progress::Silent;
 use kigen::daemon::scan::{ScanReport, ScanRequest, Scanned, layout_suspected, scan};
-use kigen::demo::admin_tool::{Fault, WorldCustomer, WorldSite};
+use kigen::demo::admin_tool::{Expected, Fault, WorldCustomer, WorldSite};
+use kigen::demo::fleet::{FleetOptions, build};
 use kigen::domain::observation::{Observation, Reason, Verdict};
 use kigen::domain::site::{AuthMethod, ServerType};
 use kigen::store::{RunKind, RunOutcome};
@@ -264,4 +266,84 @@ async fn history_is_kept_as_long_as_configured_and_an_open_cases_always() {
     bench.go(TimeDelta::days(2));
     bench.scan().await;
     assert_eq!((lines("A1").await, lines("S1").await), (3, 1), "what S1 was 401 days ago is forgotten");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_behind_the_log_on_is_no_trouble_of_the_host() {
+    let scan = "concurrency = 2\nattempts = 1\nhost_failures = 3\nhost_pause = \"1s\"";
+    let customers = fleet(40).into_iter().enumerate();
+    let broken = customers.map(|(n, c)| if n < 30 { c.with_fault(Fault::ServerError) } else { c });
+    let lab = Lab::with(broken.collect(), in_2022(scan)).await;
+    let (_, report) = lab.open(morning()).await.scan().await;
+    assert_eq!((report.not_asked, report.sites.affected), (0, 10), "thirty in a row, and yet the tool answers");
+    assert_eq!(report.unreadable_by_reason[&Reason::HttpStatus], 30);
+    let world = lab.world.lock();
+    assert!(world.counters.logons.values().all(|l| l.accepted == 1), "each was asked once, without a pause's probes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notice_pass_leaves_a_host_that_is_down_in_peace_and_the_next_one_tells_all() {
+    let scan = "concurrency = 2\nattempts = 1\nhost_failures = 3\nhost_pause = \"1s\"";
+    let lab = Lab::with(fleet(60), in_2022(scan)).await;
+    let bench = lab.open(morning()).await;
+    bench.scan().await;
+    bench.go(TimeDelta::hours(1)); // the evidence is too old now: everybody is looked at again
+    lab.world.lock().outage = Some(Fault::ServerError);
+    let before = lab.world.lock().counters.requests;
+    let report = bench.pass().await;
+    let asked = lab.world.lock().counters.requests - before;
+    assert!((6..=7).contains(&asked), "{asked} requests: 3 or 4, then 3 probes");
+    assert_eq!((report.notices.len(), report.counts().queued), (60, 0));
+    let given_up =
+        report.notices.iter().filter(|n| matches!(&n.fate, Fate::NotFresh(why) if why.contains("not asked: ")));
+    assert_eq!(given_up.count() as u64, 60 - asked, "and the others say why");
+    lab.world.lock().outage = None;
+    let counts = bench.pass().await.counts();
+    assert_eq!(counts.queued + counts.held, 60, "nobody is forgotten (the cap on first notices holds some)");
+}
+
+/// Every look and every fault of the tool in one fleet, one scan: what it says of every site is what the world knows.
+async fn everything_at_once(customers: usize) {
+    const CONCURRENCY: usize = 16;
+    let demo = build(FleetOptions { customers, ..FleetOptions::default() });
+    let scan = format!("concurrency = {CONCURRENCY}\ntimeout = \"8s\"\nattempts = 2\nmax_page = \"1MiB\"");
+    let lab = Lab::with(demo.world.customers.clone(), in_2022(&scan)).await;
+    std::fs::remove_file(lab.path("customers.csv")).unwrap();
+    demo.write_customers(&lab.path("customers.csv")).unwrap();
+    let bench = lab.open(morning()).await;
+    let began = Instant::now();
+    let (seen, report) = bench.scan().await;
+    println!("{customers} customers, {} sites: {:?}", report.counts.sites, began.elapsed());
+
+    // Customer and site; the detail is only there to be read when it is wrong.
+    let mut said: Vec<_> = seen
+        .into_iter()
+        .map(|o| (o.customer.to_string(), o.site.map(|s| s.to_string()), o.verdict, o.detail))
+        .collect();
+    let mut expected: Vec<_> = lab.world.lock().expected();
+    said.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+    expected.sort_by(|a, b| (&a.customer, &a.site).cmp(&(&b.customer, &b.site)));
+    let same =
+        |s: &(String, Option<String>, Verdict, _), e: &Expected| s.0 == e.customer && s.1 == e.site && s.2 == e.verdict;
+    let wrong: Vec<_> = said.iter().zip(&expected).filter(|(s, e)| !same(s, e)).take(5).collect();
+    assert!(wrong.is_empty(), "said, expected: {wrong:#?}");
+    assert_eq!(said.len(), expected.len(), "none is missed, none twice");
+
+    let world = lab.world.lock();
+    let counters = &world.counters;
+    assert_eq!((counters.saves, counters.elsewhere, counters.locked_out, counters.strangers), (0, 0, 0, 0));
+    assert_eq!(world.violations, []);
+    let tried_again: Vec<_> = counters.logons.iter().filter(|(_, l)| l.refused > 1).collect();
+    assert!(tried_again.is_empty(), "a refused password is sent once: {tried_again:?}");
+    assert!(counters.max_in_flight <= CONCURRENCY, "{} sessions at once", counters.max_in_flight);
+    let faults: BTreeSet<Fault> = world.customers.iter().filter_map(|c| c.fault).collect();
+    assert_eq!(faults.len(), Fault::ALL.len(), "every fault was there");
+    assert!(report.stopped.is_none() && report.not_asked == 0 && !report.interrupted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_look_and_every_fault_at_once_and_each_verdict_is_the_worlds() {
+    // By hand it was run with 5,000; the time goes to the simulated tool.
+    let customers = std::env::var("KIGEN_TEST_CUSTOMERS").ok().and_then(|n| n.parse().ok()).unwrap_or(400);
+    everything_at_once(customers).await;
 }

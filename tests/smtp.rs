@@ -107,6 +107,7 @@ impl Server {
             connections: 1,
             timeout: Duration::from_secs(20),
             ca_file: Some(self.ca.file()),
+            password_until: chrono::NaiveDate::MAX,
         }
     }
 

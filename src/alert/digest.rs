@@ -40,8 +40,10 @@ pub struct DigestFacts {
     pub happened: Vec<(String, u64, Named)>,
     /// Who still has to switch, the most urgent first.
     pub to_switch: Vec<ToSwitch>,
-    /// Whom no mail has reached or can reach.
+    /// Whom no mail has reached, and none is about to.
     pub calls: Vec<Call>,
+    /// How many others no mail has reached yet: it waits, or comes with a next pass.
+    pub calls_coming: u64,
     /// Today's plan by kind.
     pub planned: Vec<(&'static str, u64)>,
     /// What could not be read, by reason.
@@ -84,7 +86,7 @@ pub struct Call {
     pub name: String,
     /// Its telephone number.
     pub phone: Option<String>,
-    /// Why mail does not do: `failed`, `unknown`, `notify_no` or `bad_row`.
+    /// Why mail does not do, in the digest's language.
     pub why: &'static str,
 }
 
@@ -145,6 +147,7 @@ struct View {
     calls: Vec<CallLine>,
     calls_count: u64,
     calls_more: u64,
+    calls_coming: u64,
     planned: Vec<(&'static str, u64)>,
     planned_count: u64,
     unreadable: Vec<GroupLine>,
@@ -285,6 +288,7 @@ fn view(facts: &DigestFacts, language: Language) -> View {
             .collect(),
         calls_count: facts.calls.len() as u64,
         calls_more: facts.calls.len().saturating_sub(LISTED) as u64,
+        calls_coming: facts.calls_coming,
         planned_count: facts.planned.iter().map(|(_, n)| n).sum(),
         planned: facts.planned.clone(),
         unreadable_count: facts.unreadable.iter().map(|g| g.count).sum(),

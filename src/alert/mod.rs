@@ -6,6 +6,7 @@
 mod digest;
 pub mod submission;
 mod webhook;
+pub mod words;
 
 use std::sync::LazyLock;
 

@@ -1,28 +1,16 @@
 //! Our own way out may be turned off too: Exchange Online's basic authentication for client submission (SMTP AUTH).
 //!
-//! The date has moved twice already, so it is data with its source.
+//! The date has moved twice already, so it is the configuration's (`mail.smtp.password_until`); its default and source stand
+//! here.
 
 use chrono::NaiveDate;
 
 use crate::config::{MailConfig, SmtpAuth, TransportConfig};
 use crate::domain::customer::Language;
 
-/// One announcement.
-pub struct Announcement {
-    /// From when on it is off by default in existing tenants; an administrator can turn it on again.
-    pub off_by_default: NaiveDate,
-    /// When that was announced.
-    pub announced: NaiveDate,
-    /// Where.
-    pub source: &'static str,
-}
-
-/// The announcement that holds: "end of December 2026", told on 27 January 2026.
-pub const BASIC_SUBMISSION: Announcement = Announcement {
-    off_by_default: NaiveDate::from_ymd_opt(2026, 12, 31).expect("a day that exists"),
-    announced: NaiveDate::from_ymd_opt(2026, 1, 27).expect("a day that exists"),
-    source: "Microsoft, Exchange Team Blog 4489835",
-};
+/// "End of December 2026" off by default in existing tenants, an administrator can turn it on again: told on 27 January
+/// 2026. The second half of 2027 brings the date of the final end.
+const ANNOUNCED: (&str, &str) = ("2026-12-31", "Microsoft, Exchange Team Blog 4489835, 2026-01-27");
 
 /// Exchange Online's submission hosts.
 fn is_exchange_online(host: &str) -> bool {
@@ -31,31 +19,42 @@ fn is_exchange_online(host: &str) -> bool {
     below("office365.com") || below("office365.us") || below("outlook.com") || below("partner.outlook.cn")
 }
 
-/// Whether mail leaves through Exchange Online with a password, so that it will stop.
+/// The day from which on our way out is closed by default: mail leaves through Exchange Online with a password.
 #[must_use]
-pub fn is_endangered(mail: &MailConfig) -> bool {
-    match &mail.transport {
-        TransportConfig::Smtp(smtp) => matches!(smtp.auth, SmtpAuth::Password { .. }) && is_exchange_online(&smtp.host),
-        TransportConfig::Graph(_) | TransportConfig::Maildir(_) => false,
-    }
+pub fn ends(mail: &MailConfig) -> Option<NaiveDate> {
+    let TransportConfig::Smtp(smtp) = &mail.transport else { return None };
+    let endangered = matches!(smtp.auth, SmtpAuth::Password { .. }) && is_exchange_online(&smtp.host);
+    endangered.then_some(smtp.password_until)
 }
 
-/// What to tell the operators of it, if there is anything.
+/// What to tell the operators of it on that day, if there is anything.
 #[must_use]
-pub fn warning(mail: &MailConfig, language: Language) -> Option<String> {
-    let Announcement { off_by_default, announced, source } = BASIC_SUBMISSION;
-    is_endangered(mail).then(|| match language {
+pub fn warning(mail: &MailConfig, language: Language, today: NaiveDate) -> Option<String> {
+    ends(mail).map(|ends| text(ends, language, today))
+}
+
+fn text(ends: NaiveDate, language: Language, today: NaiveDate) -> String {
+    let (day, source) = ANNOUNCED;
+    let source = if ends.to_string() == day { source } else { "mail.smtp.password_until" };
+    let left = (ends - today).num_days();
+    let when = match (language, left) {
+        (Language::Ja, 0..) => format!("Microsoft はこれを {ends} ごろ (あと {left} 日) から既定で無効にします"),
+        (Language::Ja, _) => format!("Microsoft はこれを {ends} ごろ ({} 日前) から既定で無効にしています", -left),
+        (Language::En, 0..) => format!("Microsoft turns this off by default around {ends} ({left} days left)"),
+        (Language::En, _) => {
+            format!("Microsoft has turned this off by default since about {ends} ({} days ago)", -left)
+        }
+    };
+    match language {
         Language::Ja => format!(
             "kigen 自身のメール送信が、Exchange Online にパスワード (基本認証の SMTP AUTH) でサインインしています。\
-             Microsoft はこれを {off_by_default} ごろから既定で無効にします ({announced} 発表、{source})。\
-             mail.smtp.auth を \"xoauth2\" に切り替えてください。"
+             {when} ({source})。mail.smtp.auth を \"xoauth2\" に切り替えてください。"
         ),
         Language::En => format!(
-            "kigen itself signs in to Exchange Online with a password to send mail (basic SMTP AUTH). Microsoft turns \
-             this off by default around {off_by_default} (announced {announced}, {source}). Switch mail.smtp.auth to \
-             \"xoauth2\"."
+            "kigen itself signs in to Exchange Online with a password to send mail (basic SMTP AUTH). {when} ({source}). \
+             Switch mail.smtp.auth to \"xoauth2\"."
         ),
-    })
+    }
 }
 
 #[cfg(test)]
@@ -74,6 +73,30 @@ mod tests {
         ];
         for (host, expected) in rows {
             assert_eq!(is_exchange_online(host), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn the_days_are_counted_and_the_source_is_told() {
+        let day = |text: &str| text.parse::<NaiveDate>().expect("a day");
+        let rows = [
+            (
+                "2026-12-31",
+                Language::En,
+                "2026-11-24",
+                "around 2026-12-31 (37 days left) (Microsoft, Exchange Team Blog",
+            ),
+            ("2026-12-31", Language::Ja, "2026-12-31", "2026-12-31 ごろ (あと 0 日) から既定で無効にします (Microsoft"),
+            (
+                "2027-03-01",
+                Language::En,
+                "2027-03-03",
+                "since about 2027-03-01 (2 days ago) (mail.smtp.password_until)",
+            ),
+        ];
+        for (ends, language, today, expected) in rows {
+            let text = text(day(ends), language, day(today));
+            assert!(text.contains(expected), "{text}");
         }
     }
 }

@@ -89,7 +89,7 @@ async fn report(snapshot: &Snapshot) -> anyhow::Result<String> {
         snapshot.fleet.members.len(),
         snapshot.fleet.quarantined.len()
     )?;
-    for warning in app::warnings(config).into_iter().chain(snapshot.done_in_vain()) {
+    for warning in app::warnings(config, config.calendar.day(now)).into_iter().chain(snapshot.done_in_vain()) {
         writeln!(text, "warning: {warning}")?;
     }
     writeln!(text, "\nnext runs ({zone})")?;

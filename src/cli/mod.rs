@@ -1,6 +1,7 @@
 //! The commands. Data goes to stdout, everything else to stderr. Exit: 0 done, 1 it failed, 2 usage, 78 bad configuration.
 
 mod check;
+mod contact;
 mod control;
 mod demo;
 mod history;
@@ -129,6 +130,8 @@ enum Command {
     Report(report::ReportArgs),
     /// Show and move the mails in the outbox
     Outbox(outbox::OutboxArgs),
+    /// Show the contacts whose address is dead, and take one back that is alive
+    Contact(contact::ContactArgs),
     /// Stop all customer mail at once
     Pause(control::PauseArgs),
     /// Start customer mail again: clears every hold
@@ -220,6 +223,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::History(args) => history::run(global, &args).await,
         Command::Report(args) => report::run(global, &args).await,
         Command::Outbox(args) => outbox::run(global, &args).await,
+        Command::Contact(args) => contact::run(global, &args).await,
         Command::Pause(args) => control::pause(global, &args).await,
         Command::Resume => control::resume(global).await,
         Command::Import(args) => control::import(&args),

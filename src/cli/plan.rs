@@ -11,11 +11,14 @@ use super::time::TimeArg;
 use super::{Global, Usage};
 use crate::app;
 use crate::config::{Config, Mode, TransportConfig};
-use crate::daemon::Context;
+use crate::daemon::bounces::{self, Dead};
+use crate::daemon::{Context, mailing};
 use crate::domain::Timestamp;
 use crate::domain::calendar::Calendar;
+use crate::domain::customer::Address;
 use crate::domain::guard;
 use crate::domain::plan::{Planned, walk};
+use crate::domain::site::CustomerId;
 
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
@@ -68,7 +71,15 @@ async fn listing(ctx: &Context, args: &PlanArgs) -> anyhow::Result<Listing> {
     let held = held(ctx).await?;
     let allowed = guard::new_notices_allowed(snapshot.config.safety.max_new_notices, snapshot.customers.len());
     let campaigns = snapshot.campaigns();
-    let planned = walk(&cases, &snapshot.customers, &campaigns, calendar, snapshot.policy(), from, to, allowed);
+    let dead = Dead::load(ctx).await?;
+    let mut planned = walk(&cases, &snapshot.customers, &campaigns, calendar, snapshot.policy(), from, to, allowed);
+    // What came back is told again by the pass of that day.
+    if calendar.day_off(from).is_none() {
+        let today: Vec<Planned> = planned.iter().filter(|(day, _)| *day == from).map(|(_, p)| p.clone()).collect();
+        let again = bounces::told_again(ctx, &dead, &cases, &today).await?;
+        let end = today.len();
+        planned.splice(end..end, again.into_iter().map(|p| (from, p)));
+    }
     if planned.is_empty() {
         match calendar.day_off(from) {
             Some(off) if from == to => eprintln!("nothing is sent on {from}: {off}"),
@@ -88,16 +99,23 @@ async fn listing(ctx: &Context, args: &PlanArgs) -> anyhow::Result<Listing> {
     let mut listing = Listing::new(COLUMNS).shown(SHOWN);
     for (day, planned) in planned {
         let pass = if args.until.is_none() { at } else { pass_time(ctx, day).max(at) };
-        let held = held.as_deref().or(planned.held.as_deref());
+        let to = recipients(ctx, &dead, &planned.customer);
+        let nobody = to.is_empty().then_some("every address of the customer is dead: it must be called");
+        let held = nobody.or(held.as_deref()).or(planned.held.as_deref());
         // Who is held waits for a person, not for its turn.
         let leaves = if held.is_some() { pass } else { departures.next(pass, calendar) };
-        listing.row(row(ctx, &planned, &output::time(leaves, calendar.zone), held));
+        listing.row(row(&planned, &to, &output::time(leaves, calendar.zone), held));
     }
     Ok(listing)
 }
 
-fn row(ctx: &Context, planned: &Planned, at: &str, held: Option<&str>) -> Vec<serde_json::Value> {
-    let to = ctx.snapshot.customers.get(&planned.customer).map(crate::daemon::mailing::recipients).unwrap_or_default();
+/// Who really gets it: without the dead, with `fallback_email` in their place.
+fn recipients(ctx: &Context, dead: &Dead, customer: &CustomerId) -> Vec<Address> {
+    let reached = ctx.snapshot.customers.get(customer).and_then(|customer| dead.reachable(customer));
+    reached.map(|customer| mailing::recipients(&customer)).unwrap_or_default()
+}
+
+fn row(planned: &Planned, to: &[Address], at: &str, held: Option<&str>) -> Vec<serde_json::Value> {
     vec![
         json!(at),
         json!(planned.customer.as_str()),

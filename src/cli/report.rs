@@ -15,7 +15,7 @@ use super::Global;
 use super::output::{FormatArg, Listing};
 use super::time::TimeArg;
 use crate::app;
-use crate::daemon::Context;
+use crate::daemon::{Context, untold};
 use crate::domain::Timestamp;
 use crate::domain::campaign::{Campaign, CampaignId, Standing};
 use crate::domain::case::Case;
@@ -86,7 +86,7 @@ async fn listing(ctx: &Context, report: &Report, asked: &Asked) -> anyhow::Resul
     let at = asked.at.map_or_else(|| ctx.now(), |time| time.at(calendar));
     match report {
         Report::Coverage(_) => coverage::listing(&Material::gather(ctx, only, at).await?),
-        Report::Calls(_) => calls::listing(&Material::gather(ctx, only, at).await?),
+        Report::Calls(_) => calls::listing(&Material::gather(ctx, only, at).await?, &untold::to_call(ctx).await?),
         Report::Evidence(_) => evidence::listing(ctx, only).await,
     }
 }

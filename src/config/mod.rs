@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{NaiveDate, TimeDelta};
 use url::Url;
 
 use crate::domain::calendar::Calendar;
@@ -511,6 +511,8 @@ pub struct SmtpConfig {
     pub timeout: Duration,
     /// Trusted besides the system's own.
     pub ca_file: Option<PathBuf>,
+    /// From when on Exchange Online refuses a sign-in with a password unless its administrator turned it on again.
+    pub password_until: NaiveDate,
 }
 
 /// `mail.smtp.tls`

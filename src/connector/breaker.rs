@@ -37,23 +37,14 @@ pub enum Sign {
 }
 
 impl Sign {
-    /// The sign that a look gives: trouble with the way there, with the server, or its maintenance page for all of a
-    /// customer's sites.
+    /// The sign that a look gives. The host fails when it cannot be reached, or its server or its maintenance page is all that
+    /// is heard before it lets the customer in; what happens behind the log-on is that customer's trouble.
     #[must_use]
     pub fn of(look: &CustomerLook) -> Self {
-        let failures: Vec<&Failure> = match &look.sites {
-            Err(failure) => vec![failure],
-            Ok(sites) => match sites.iter().map(|site| site.read.as_ref().err()).collect::<Option<Vec<_>>>() {
-                Some(failures) => failures,
-                None => return Self::Answered,
-            },
-        };
-        if failures.iter().any(|f| matches!(f.reason, Reason::InventoryError | Reason::Skipped)) {
-            return Self::Nothing;
-        }
-        match failures.last() {
-            Some(last) if failures.iter().all(|f| of_host(f.reason)) => Self::Failed((*last).clone()),
-            _ => Self::Answered,
+        match &look.sites {
+            Err(failure) if matches!(failure.reason, Reason::InventoryError | Reason::Skipped) => Self::Nothing,
+            Err(failure) if of_host(failure.reason) && !failure.inside => Self::Failed(failure.clone()),
+            Err(_) | Ok(_) => Self::Answered,
         }
     }
 }
@@ -173,6 +164,8 @@ impl Breaker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::observation::SiteLook;
+    use crate::domain::site::SiteName;
 
     const PAUSE: Duration = Duration::from_secs(10);
 
@@ -265,5 +258,10 @@ mod tests {
             assert_eq!(of(reason), expected, "{}", reason.as_str());
         }
         assert_eq!(Sign::of(&CustomerLook { sites: Ok(Vec::new()), at }), Sign::Answered, "an empty list is an answer");
+        let behind = Failure { inside: true, ..Failure::new(Reason::Timeout, "") };
+        let look = CustomerLook { sites: Err(behind.clone()), at };
+        assert_eq!(Sign::of(&look), Sign::Answered, "what hangs behind the log-on is the customer's trouble");
+        let site = SiteLook { site: SiteName::new("本社").expect("a name"), read: Err(behind), at };
+        assert_eq!(Sign::of(&CustomerLook { sites: Ok(vec![site]), at }), Sign::Answered, "it listed a site");
     }
 }

@@ -7,12 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use sha2::{Digest, Sha256};
 
 use super::Context;
+use super::contacts::{self, DeadLine};
 use super::notify::{Fate, PassReport};
 use super::scan::{ScanReport, ScanRequest};
+use super::untold::{self, Why};
+use crate::alert::words;
 use crate::domain::Timestamp;
 use crate::domain::alert::{Cause, tool_changed};
 use crate::domain::campaign::Standing;
 use crate::domain::case::CaseEvent;
+use crate::domain::customer::Language;
 use crate::domain::delivery::{Attempt, DeliveryState, Held, Outcome};
 use crate::domain::observation::{Observation, Reason, Verdict};
 use crate::domain::site::CustomerId;
@@ -48,6 +52,11 @@ fn named(ctx: &Context, id: &CustomerId) -> Option<(String, String)> {
     Some((id.to_string(), name))
 }
 
+/// What is told is told in the operators' language.
+fn language(ctx: &Context) -> Language {
+    ctx.snapshot.config.alerts.language
+}
+
 fn hash(text: &str) -> String {
     Sha256::digest(text.as_bytes())[..8].iter().map(|b| format!("{b:02x}")).collect()
 }
@@ -60,12 +69,13 @@ pub async fn of_looks<'a>(ctx: &Context, changes: impl Iterator<Item = &'a LookC
         for (campaign, event) in &change.events {
             let (cause, key, detail) = match event {
                 CaseEvent::Reopened { round } => {
-                    (Cause::Relapsed, format!("{}/{campaign}/{round}", change.customer), format!("round {round}"))
+                    let detail = words::round(language(ctx), *round);
+                    (Cause::Relapsed, format!("{}/{campaign}/{round}", change.customer), detail)
                 }
                 CaseEvent::SiteMoved { site, from, to } if *to != Standing::Clear && *from != Some(*to) => (
                     Cause::NewlyAffected,
                     format!("{}/{campaign}/{site}", change.customer),
-                    format!("{site} ({})", to.as_str()),
+                    format!("{site} ({})", words::standing(language(ctx), *to)),
                 ),
                 CaseEvent::SiteMoved { .. }
                 | CaseEvent::Opened
@@ -104,7 +114,8 @@ pub async fn after_scan(ctx: &Context, request: &ScanRequest, report: &ScanRepor
     unreadable(ctx).await;
     if let Some(why) = &report.stopped {
         let key = ctx.now().timestamp_millis().to_string();
-        raise(ctx, &[NewAlert { cause: Cause::LogonsRefused, key, customer: None, detail: why.clone() }]).await;
+        let detail = words::logons_refused(language(ctx), ctx.snapshot.config.safety.logon_failures, why);
+        raise(ctx, &[NewAlert { cause: Cause::LogonsRefused, key, customer: None, detail }]).await;
     }
     // A part of the fleet, or half a scan, says nothing of the whole.
     if !request.only.is_empty() || report.interrupted {
@@ -139,12 +150,11 @@ async fn unreadable(ctx: &Context) {
             return None;
         }
         let site = row.seen.site.as_ref().map(ToString::to_string).unwrap_or_default();
-        let shown = if site.is_empty() { String::new() } else { format!("{site}: ") };
         Some(NewAlert {
             cause: Cause::Unreadable,
             key: format!("{}/{site}", row.seen.customer),
             customer: Some((row.seen.customer.to_string(), row.customer_name)),
-            detail: format!("{shown}{} ({} scans)", reason.as_str(), row.unreadable_scans),
+            detail: words::unreadable(language(ctx), &site, reason, row.unreadable_scans),
         })
     });
     stands(ctx, Cause::Unreadable, alerts.collect()).await;
@@ -158,7 +168,7 @@ async fn failure_rate(ctx: &Context, report: &ScanReport) {
         cause: Cause::FailureRate,
         key: String::new(),
         customer: None,
-        detail: format!("{unreadable} of {sites} sites ({} %)", unreadable * 100 / sites.max(1)),
+        detail: words::failure_rate(language(ctx), unreadable, sites),
     });
     stands(ctx, Cause::FailureRate, alert.into_iter().collect()).await;
 }
@@ -190,13 +200,13 @@ pub async fn after_pass(ctx: &Context, report: &PassReport) {
                 cause: Cause::Waiting,
                 key: id.to_string(),
                 customer,
-                detail: format!("{kind} ({}), delivery {id}", why.as_str()),
+                detail: format!("{}: {}", words::delivery(language(ctx), kind, id), words::held(language(ctx), *why)),
             }),
             Fate::Failed(why) => alerts.push(NewAlert {
                 cause: Cause::NoticeFailed,
                 key: format!("{}/{}/{kind}", planned.customer, planned.campaign),
                 customer,
-                detail: format!("{kind}: {why}"),
+                detail: format!("{}: {why}", words::kind(language(ctx), kind)),
             }),
             Fate::Queued(_) | Fate::WouldQueue | Fate::Overtaken(_) | Fate::NotFresh(_) | Fate::Duplicate => {}
         }
@@ -210,31 +220,45 @@ pub async fn after_pass(ctx: &Context, report: &PassReport) {
 }
 
 async fn deadline_near(ctx: &Context) -> anyhow::Result<()> {
-    let snapshot = &ctx.snapshot;
-    let today = snapshot.config.calendar.day(ctx.now());
-    let campaigns = snapshot.campaigns();
+    let today = ctx.snapshot.config.calendar.day(ctx.now());
     let mut alerts = Vec::new();
-    for untold in ctx.store.untold_customers().await? {
-        let Some(customer) = snapshot.customers.get(&untold.customer).filter(|c| c.notify) else { continue };
-        let Some(campaign) = campaigns.iter().find(|c| c.id == untold.campaign) else { continue };
-        if campaign.is_done_by(customer) {
+    for call in untold::to_call(ctx).await? {
+        // Who must not be mailed, or cannot be, is known; what is about to leave is not worth an alert yet. Should it fail,
+        // that is one of its own.
+        if matches!(call.why, Why::NotifyNo | Why::BadRow | Why::Leaving) {
             continue;
         }
-        let left = (campaign.deadline_of(customer) - today).num_days();
-        // What is about to leave is not worth an alert yet; should it fail, that is one of its own.
-        let leaving = matches!(untold.delivery.as_deref(), Some("queued" | "sending"));
-        if (0..=NEAR_DAYS).contains(&left) && !leaving {
-            let stands = untold.delivery.as_deref().unwrap_or("no notice");
+        let Some(deadline) = call.deadline else { continue };
+        let left = (deadline - today).num_days();
+        if (0..=NEAR_DAYS).contains(&left) {
             alerts.push(NewAlert {
                 cause: Cause::DeadlineNear,
-                key: format!("{}/{}", untold.customer, untold.campaign),
-                customer: Some((customer.id.to_string(), customer.name.clone())),
-                detail: format!("{} ({left} d): {stands}", campaign.deadline_of(customer)),
+                key: format!("{}/{}", call.customer, call.campaign),
+                customer: Some((call.customer.to_string(), call.name)),
+                detail: words::deadline(language(ctx), deadline, left, call.why.text(language(ctx))),
             });
         }
     }
     stands(ctx, Cause::DeadlineNear, alerts).await;
     Ok(())
+}
+
+/// The contacts that are dead now: each is told once, and is over when it is revived or leaves the customers file.
+pub async fn of_contacts(ctx: &Context) {
+    let dead = match contacts::dead(ctx).await {
+        Ok(dead) => dead,
+        Err(error) => {
+            tracing::error!("the dead contacts cannot be listed: {error:#}");
+            return;
+        }
+    };
+    let alert = |DeadLine { contact, name, left }: DeadLine| NewAlert {
+        cause: Cause::DeadContact,
+        key: format!("{}/{}", contact.customer, contact.fingerprint),
+        customer: Some((contact.customer.to_string(), name)),
+        detail: words::dead_contact(language(ctx), &contact.masked, left.text(language(ctx)), &contact.why),
+    };
+    stands(ctx, Cause::DeadContact, dead.into_iter().map(alert).collect()).await;
 }
 
 /// What became of a notice that was sent, and what that says of the way out.
@@ -250,7 +274,7 @@ pub async fn of_attempt(ctx: &Context, delivery: &Delivery, attempt: &Attempt, s
         | DeliveryState::Dropped => None,
     };
     if let Some(cause) = cause {
-        let detail = format!("{}, delivery {}: {}", key.kind, delivery.id, attempt.reply);
+        let detail = format!("{}: {}", words::delivery(language(ctx), key.kind, delivery.id), attempt.reply);
         let customer = named(ctx, &key.customer);
         raise(ctx, &[NewAlert { cause, key: delivery.id.to_string(), customer, detail }]).await;
     }
@@ -326,7 +350,12 @@ pub async fn of_holds(ctx: &Context) -> crate::store::Result<()> {
         cause: Cause::Held,
         key: format!("{}/{}", hold.kind.as_str(), millis(hold.set_at)),
         customer: None,
-        detail: format!("{} ({}): {}", hold.kind.as_str(), hold.set_by, hold.reason),
+        detail: format!(
+            "{} ({}): {}",
+            hold.kind.as_str(),
+            hold.set_by,
+            words::hold(language(ctx), hold.kind.as_str(), &hold.reason)
+        ),
     };
     let alerts: Vec<NewAlert> = ctx.store.holds().await?.into_iter().map(alert).collect();
     stands(ctx, Cause::Held, alerts).await;

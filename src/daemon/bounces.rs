@@ -113,11 +113,22 @@ impl Dead {
     /// # Errors
     /// When the store fails.
     pub async fn load(ctx: &Context) -> anyhow::Result<Self> {
+        Ok(Self::of(&ctx.store.dead_contacts().await?))
+    }
+
+    /// These.
+    #[must_use]
+    pub fn of(contacts: &[DeadContact]) -> Self {
         let mut all: BTreeMap<CustomerId, BTreeSet<String>> = BTreeMap::new();
-        for contact in ctx.store.dead_contacts().await? {
-            all.entry(contact.customer).or_default().insert(contact.fingerprint);
+        for contact in contacts {
+            all.entry(contact.customer.clone()).or_default().insert(contact.fingerprint.clone());
         }
-        Ok(Self(all))
+        Self(all)
+    }
+
+    /// Who has a dead contact.
+    pub fn customers(&self) -> impl Iterator<Item = &CustomerId> {
+        self.0.keys()
     }
 
     fn living(&self, customer: &CustomerId, addresses: &[Address]) -> Vec<Address> {
@@ -156,12 +167,16 @@ pub async fn forget_changed(ctx: &Context) -> anyhow::Result<()> {
     for contact in &gone {
         tracing::info!(customer = %contact.customer, "the dead contact {} is not in the customers file any more", contact.masked);
     }
-    ctx.store.forget_contacts(&gone).await?;
+    if !gone.is_empty() {
+        ctx.store.forget_contacts(&gone).await?;
+        super::alert::of_contacts(ctx).await;
+    }
     Ok(())
 }
 
 /// A customer whose row has an error says nothing of its contacts.
-fn in_file(snapshot: &Snapshot, contact: &DeadContact) -> bool {
+#[must_use]
+pub fn in_file(snapshot: &Snapshot, contact: &DeadContact) -> bool {
     snapshot.customers.get(&contact.customer).is_none_or(|customer| {
         let mut all = customer.email.iter().chain(&customer.cc).chain(&customer.fallback_email);
         all.any(|a| contact_fingerprint(&customer.id, a.as_str()) == contact.fingerprint)
@@ -275,6 +290,7 @@ pub async fn read(
     let finished = ctx.store.finish_run(run, outcome, RunCounts::default(), Some(&detail), ctx.now()).await;
     result?;
     finished?;
+    super::alert::of_contacts(ctx).await;
     Ok(Bounces::Ran(counts))
 }
 
@@ -467,7 +483,11 @@ fn finding(
         why: said.to_owned(),
         delivery: delivery.id,
     });
-    Some(BounceFinding { delivery: delivery.id, word: class.as_str(), text: format!("{whom}{words}: {said}"), dead })
+    // What these say is that the mail did not arrive, whatever becomes of the address.
+    let lost = matches!(class, Class::Dead | Class::Filtered | Class::OwnFault | Class::Soft);
+    let came_back = address.filter(|_| lost).map(|address| (address.clone(), format!("{words}: {said}")));
+    let text = format!("{whom}{words}: {said}");
+    Some(BounceFinding { delivery: delivery.id, word: class.as_str(), text, came_back, dead })
 }
 
 fn log(ours: &[Claimed], finding: &BounceFinding, class: Class) {

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use chrono::NaiveDate;
 
+use super::untold::{self, ToCall};
 use super::{Context, RUN_LEASE, Snapshot, operators};
-use crate::alert::{self as texts, Call, DigestFacts, Grouped, Hold, LastScan, ToSwitch, submission};
+use crate::alert::{self as texts, Call, DigestFacts, Grouped, Hold, LastScan, ToSwitch, submission, words};
 use crate::domain::Timestamp;
 use crate::domain::campaign::Standing;
 use crate::domain::case::Case;
@@ -88,6 +89,7 @@ pub async fn facts(ctx: &Context, now: Timestamp) -> anyhow::Result<DigestFacts>
     let cases = store.open_cases().await.context("cannot read the open cases")?;
     let happened = store.happened_since(since.unwrap_or(Timestamp::UNIX_EPOCH), NAMED as u32).await?;
     let days = store.days(DAYS).await?;
+    let (calls, calls_coming) = calls(ctx).await?;
     Ok(DigestFacts {
         now,
         today,
@@ -103,7 +105,8 @@ pub async fn facts(ctx: &Context, now: Timestamp) -> anyhow::Result<DigestFacts>
             .map(|h| (h.word, h.count, h.customers))
             .collect(),
         to_switch: to_switch(snapshot, &cases),
-        calls: calls(ctx).await?,
+        calls,
+        calls_coming,
         planned: planned(snapshot, &cases, today),
         unreadable: unreadable(store.sites(&["unreadable".to_owned()]).await?),
         last_scan: store.last_run(RunKind::Scan, false).await?.map(last_scan),
@@ -112,10 +115,13 @@ pub async fn facts(ctx: &Context, now: Timestamp) -> anyhow::Result<DigestFacts>
             .holds()
             .await?
             .into_iter()
-            .map(|h| Hold { reason: h.reason, by: h.set_by, at: h.set_at })
+            .map(|h| {
+                let reason = words::hold(config.alerts.language, h.kind.as_str(), &h.reason);
+                Hold { reason, by: h.set_by, at: h.set_at }
+            })
             .collect(),
         bad_rows: snapshot.fleet.quarantined.len() as u64,
-        warning: submission::warning(&config.mail, config.alerts.language),
+        warning: submission::warning(&config.mail, config.alerts.language, today),
     })
 }
 
@@ -161,33 +167,12 @@ fn to_switch(snapshot: &Snapshot, cases: &[Case]) -> Vec<ToSwitch> {
     all
 }
 
-/// Whom no mail has reached and none is about to: what waits in the queue is not called for yet.
-async fn calls(ctx: &Context) -> anyhow::Result<Vec<Call>> {
-    let snapshot = &ctx.snapshot;
-    let rows = ctx.store.untold_customers().await?;
-    let campaigns = snapshot.campaigns();
-    let call = |untold: crate::store::Untold| {
-        let campaign = campaigns.iter().find(|c| c.id == untold.campaign);
-        if campaign.zip(snapshot.customers.get(&untold.customer)).is_some_and(|(c, customer)| c.is_done_by(customer)) {
-            return None;
-        }
-        let why = match (snapshot.customers.get(&untold.customer), untold.delivery.as_deref()) {
-            (None, _) => "bad_row",
-            (Some(customer), _) if !customer.notify => "notify_no",
-            (_, Some("failed")) => "failed",
-            (_, Some("unknown")) => "unknown",
-            // A notice is on its way, waits for a person, or comes with the next pass.
-            _ => return None,
-        };
-        let customer = snapshot.customers.get(&untold.customer);
-        Some(Call {
-            id: untold.customer.to_string(),
-            name: customer.map_or_else(|| untold.customer.to_string(), |c| c.name.clone()),
-            phone: customer.and_then(|c| c.phone.clone()),
-            why,
-        })
-    };
-    Ok(rows.into_iter().filter_map(call).collect())
+/// Whom no mail has reached and none is about to, and how many are left whom one is.
+async fn calls(ctx: &Context) -> anyhow::Result<(Vec<Call>, u64)> {
+    let language = ctx.snapshot.config.alerts.language;
+    let (coming, calls): (Vec<_>, Vec<_>) = untold::to_call(ctx).await?.into_iter().partition(|c| c.why.is_coming());
+    let call = |c: ToCall| Call { id: c.customer.to_string(), name: c.name, phone: c.phone, why: c.why.text(language) };
+    Ok((calls.into_iter().map(call).collect(), coming.len() as u64))
 }
 
 fn planned(snapshot: &Snapshot, cases: &[Case], today: NaiveDate) -> Vec<(&'static str, u64)> {

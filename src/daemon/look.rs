@@ -4,6 +4,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Context, corroborate};
 use crate::connector::Account;
+use crate::connector::breaker::Sign;
 use crate::domain::Timestamp;
 use crate::domain::campaign::{Campaign, CampaignId};
 use crate::domain::case::{self, Case, CaseState, LookKind, Reference};
@@ -53,6 +54,12 @@ impl Looked {
         let mut seen = observations(customer, &self.look, self.told.consent);
         observation::corroborate(&mut seen, self.told.consent, self.told.detail.as_deref(), before);
         seen
+    }
+
+    /// What it says of the customer's host.
+    #[must_use]
+    pub fn sign(&self) -> Sign {
+        if self.asked { Sign::of(&self.look) } else { Sign::Nothing }
     }
 }
 
@@ -175,10 +182,19 @@ const STALE_TRIES: usize = 5;
 /// # Errors
 /// When the store fails. `None`: the customer is not in the store.
 pub async fn check(ctx: &Context, member: &Member) -> Result<Option<CustomerState>> {
+    Ok(check_for_sign(ctx, member).await?.map(|(state, _)| state))
+}
+
+/// The same, and what the look says of the host.
+///
+/// # Errors
+/// When the store fails.
+pub async fn check_for_sign(ctx: &Context, member: &Member) -> Result<Option<(CustomerState, Sign)>> {
     let id = std::slice::from_ref(&member.customer.id);
     let Some(mut state) = ctx.store.customer_states(id).await?.pop() else { return Ok(None) };
     let looked = look(ctx, member, &state).await;
     let seen = looked.observations(&member.customer.id, &state.sites);
+    let sign = looked.sign();
     let campaigns = ctx.snapshot.campaigns();
     for _ in 0..STALE_TRIES {
         let change = change(&state, &campaigns, &seen, looked.refused.clone(), LookKind::Check, looked.look.at);
@@ -192,5 +208,5 @@ pub async fn check(ctx: &Context, member: &Member) -> Result<Option<CustomerStat
             break;
         }
     }
-    Ok(Some(state))
+    Ok(Some((state, sign)))
 }

@@ -5,6 +5,8 @@
 
 pub mod alert;
 pub mod bounces;
+pub mod circuit;
+pub mod contacts;
 pub mod control;
 pub mod corroborate;
 pub mod deliver;
@@ -19,6 +21,7 @@ pub mod running;
 pub mod scan;
 pub mod schedule;
 pub mod systemd;
+pub mod untold;
 pub mod webhook;
 
 use std::collections::BTreeMap;

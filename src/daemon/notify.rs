@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bounces::{self, Dead};
 use super::corroborate;
+use super::circuit::Circuit;
 use super::look;
 use super::mailing::{self, Subject};
 use super::progress::Progress;
@@ -16,6 +17,7 @@ use super::running;
 
 use super::{Context, RUN_LEASE, Snapshot};
 use crate::config::Mode;
+use crate::connector::breaker::Sign;
 use crate::domain::Timestamp;
 use crate::domain::calendar::DayOff;
 use crate::domain::campaign::Standing;
@@ -24,6 +26,7 @@ use crate::domain::customer::Customer;
 use crate::domain::delivery::{DeliveryFacts, DeliveryId, Held};
 use crate::domain::guard;
 use crate::domain::plan::{self, Decision, Due, NoticeKind, Planned};
+use crate::fleet::Member;
 use crate::store::{
     Begun, Committed, CustomerState, NewDelivery, PassChange, Run, RunCounts, RunKind, RunOutcome, SiteCounts,
 };
@@ -176,6 +179,7 @@ impl Pass<'_> {
         let campaigns = snapshot.campaigns();
         let mut plan = plan::plan(&cases, &snapshot.customers, &campaigns, calendar, snapshot.policy(), day);
         bounces::forget_changed(self.ctx).await.context("cannot look through the dead contacts")?;
+        let circuit = Arc::new(Circuit::default());
         let dead = Arc::new(Dead::load(self.ctx).await.context("cannot read the dead contacts")?);
         plan.planned.extend(bounces::told_again(self.ctx, &dead, &cases, &plan.planned).await?);
         for (customer, campaign, why) in &plan.nothing {
@@ -193,6 +197,7 @@ impl Pass<'_> {
                 preparing.push_back(tokio::spawn(prepare_unless_stopped(
                     self.ctx.clone(),
                     Arc::clone(&dead),
+                    Arc::clone(&circuit),
                     planned,
                     stop.clone(),
                 )));
@@ -299,35 +304,65 @@ impl Pass<'_> {
 async fn prepare_unless_stopped(
     ctx: Context,
     dead: Arc<Dead>,
+    circuit: Arc<Circuit>,
     planned: Planned,
     stop: CancellationToken,
 ) -> (Planned, Option<anyhow::Result<Result<Ready, Fate>>>) {
     if stop.is_cancelled() {
         return (planned, None);
     }
-    let ready = prepare(&ctx, &dead, &planned).await;
-    (planned, Some(ready))
+    let ready = prepare(&ctx, &dead, &circuit, &planned, &stop).await;
+    (planned, ready.transpose())
 }
 
-/// Looks again where the evidence is too old, decides again, and renders the whole mail.
-async fn prepare(ctx: &Context, dead: &Dead, planned: &Planned) -> anyhow::Result<Result<Ready, Fate>> {
-    let snapshot = &ctx.snapshot;
-    let Some(member) = snapshot.member(&planned.customer) else {
-        return Ok(Err(Fate::Overtaken("the customer is not in the customers file".to_owned())));
+/// Looks again where the evidence is too old (its host's circuit permitting), then makes the notice.
+///
+/// `None`: the pass is told to stop while a host is paused.
+async fn prepare(
+    ctx: &Context,
+    dead: &Dead,
+    circuit: &Circuit,
+    planned: &Planned,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Result<Ready, Fate>>> {
+    let Some(member) = ctx.snapshot.member(&planned.customer) else {
+        return Ok(Some(Err(Fate::Overtaken("the customer is not in the customers file".to_owned()))));
     };
     let id = std::slice::from_ref(&planned.customer);
     let Some(mut state) = ctx.store.customer_states(id).await?.pop() else {
-        return Ok(Err(Fate::Overtaken("the customer is not in the store".to_owned())));
+        return Ok(Some(Err(Fate::Overtaken("the customer is not in the store".to_owned()))));
     };
-    let of_campaign = |state: &CustomerState| state.cases.iter().find(|c| c.campaign == planned.campaign).cloned();
-    let stale = |case: &Case| !mailing::is_fresh(case, planned.due.kind, mailing::not_before(ctx));
-    if of_campaign(&state).is_some_and(|case| stale(&case)) {
-        match look::check(ctx, member).await? {
-            Some(fresh) => state = fresh,
-            None => return Ok(Err(Fate::Overtaken("the customer is not in the store".to_owned()))),
+    let case = state.cases.iter().find(|c| c.campaign == planned.campaign);
+    if case.is_some_and(|case| !mailing::is_fresh(case, planned.due.kind, mailing::not_before(ctx))) {
+        let host = ctx.snapshot.config.connector.host(member.logon.url.as_ref());
+        let probe = match circuit.turn(ctx, host.as_deref(), stop).await {
+            Ok(probe) => probe,
+            Err(None) => return Ok(None),
+            Err(Some(failure)) => return Ok(Some(Err(Fate::NotFresh(failure.detail)))),
+        };
+        let checked = look::check_for_sign(ctx, member).await;
+        let sign = checked.as_ref().ok().and_then(|c| c.as_ref()).map_or(&Sign::Nothing, |(_, sign)| sign);
+        if let Some(news) = circuit.note(host.as_deref(), sign, probe) {
+            tracing::warn!("{news}");
+        }
+        match checked? {
+            Some((fresh, _)) => state = fresh,
+            None => return Ok(Some(Err(Fate::Overtaken("the customer is not in the store".to_owned())))),
         }
     }
-    let Some(case) = of_campaign(&state) else {
+    make(ctx, dead, planned, member, state).await.map(Some)
+}
+
+/// Decides again, and renders the whole mail.
+async fn make(
+    ctx: &Context,
+    dead: &Dead,
+    planned: &Planned,
+    member: &Member,
+    state: CustomerState,
+) -> anyhow::Result<Result<Ready, Fate>> {
+    let snapshot = &ctx.snapshot;
+    let Some(case) = state.cases.iter().find(|c| c.campaign == planned.campaign).cloned() else {
         return Ok(Err(Fate::Overtaken("the case is gone".to_owned())));
     };
     let decided = if bounces::is_told_again(&planned.due) {

@@ -53,6 +53,7 @@ pub async fn run(live: Arc<Live>, wake_mail: Arc<Notify>, stop: CancellationToke
 pub async fn tend(ctx: &Context, tending: &mut Tending) -> anyhow::Result<u64> {
     if tending.snapshot.as_ref().is_none_or(|seen| !Arc::ptr_eq(seen, &ctx.snapshot)) {
         alert::of_rows(ctx).await;
+        alert::of_contacts(ctx).await;
         tending.snapshot = Some(Arc::clone(&ctx.snapshot));
     }
     let holds: Vec<Timestamp> = ctx.store.holds().await?.iter().map(|hold| hold.set_at).collect();

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use super::{Context, Snapshot};
@@ -13,6 +13,7 @@ use crate::connector::api::Api;
 use crate::connector::exlook::Exlook;
 use crate::connector::export::Export;
 use crate::connector::{Connector, ConnectorError};
+use crate::domain::Timestamp;
 use crate::fleet::{self, FleetError};
 use crate::metrics::Metrics;
 use crate::microsoft::Microsoft;
@@ -105,13 +106,25 @@ pub fn microsoft(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<Microsoft
 /// What runs now. A run takes a [`Context`] and keeps it to its end; the next one may get another.
 pub struct Live {
     current: RwLock<Context>,
+    last_reload: Mutex<Option<LastReload>>,
+}
+
+/// How the last reload went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastReload {
+    /// When.
+    pub at: Timestamp,
+    /// Why the files were refused, without their text; `None`: they were taken.
+    pub refused: Option<String>,
+    /// Keys that were edited and need a restart.
+    pub restart: Vec<&'static str>,
 }
 
 impl Live {
     /// Starts with this one.
     #[must_use]
     pub fn new(context: Context) -> Arc<Self> {
-        Arc::new(Self { current: RwLock::new(context) })
+        Arc::new(Self { current: RwLock::new(context), last_reload: Mutex::new(None) })
     }
 
     /// What a run that begins now works with.
@@ -128,7 +141,19 @@ impl Live {
         let before = self.context();
         let result = self.try_reload(&before);
         before.metrics.reloaded(result.is_ok());
+        let last = LastReload {
+            at: before.now(),
+            refused: result.as_ref().err().map(ToString::to_string),
+            restart: result.as_ref().map_or_else(|_| Vec::new(), Clone::clone),
+        };
+        *self.last_reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
         result
+    }
+
+    /// The last reload since the start; `None`: there was none.
+    #[must_use]
+    pub fn last_reload(&self) -> Option<LastReload> {
+        self.last_reload.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn try_reload(&self, before: &Context) -> Result<Vec<&'static str>, LoadError> {

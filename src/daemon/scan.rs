@@ -388,8 +388,7 @@ impl<'a> Scan<'a> {
             }
             return;
         };
-        let sign = if looked.asked { Sign::of(&looked.look) } else { Sign::Nothing };
-        if let Some(news) = queue.note(waiting.host.as_deref(), &sign, waiting.probe) {
+        if let Some(news) = queue.note(waiting.host.as_deref(), &looked.sign(), waiting.probe) {
             tracing::warn!("{news}");
         }
         self.note_logon(&looked, halt);

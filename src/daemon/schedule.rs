@@ -4,13 +4,13 @@
 //! A schedule time that passed while the daemon was down is run once, at the next start. Runs of one kind never overlap,
 //! and of one look at the schedules a scan goes before a notice pass: the pass then works with today's truth.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use chrono::TimeDelta;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Mutex, Notify, mpsc};
 use tokio::time::Instant;
 use tokio_cron_scheduler::{Job, JobScheduler};
 use tokio_util::sync::CancellationToken;
@@ -138,12 +138,11 @@ impl Scheduler {
         let (tick, mut ticks) = mpsc::channel(16);
         let mut ticker = Ticker::start(tick).await;
         ticker.register(&self.live.context()).await;
-        let mut failed = BTreeMap::new();
-        let busy = Arc::new(tokio::sync::Mutex::new(std::collections::BTreeSet::new()));
+        let slots = Arc::new(Mutex::new(Slots::default()));
         due_now(&self.live.context()).await.context("cannot look at the schedules")?;
         let mut steps = ClockSteps::new(self.live.context().now());
         loop {
-            self.reconcile(&mut failed, &busy).await;
+            self.reconcile(&slots).await;
             self.heartbeat.send_replace(Instant::now());
             let until = Instant::now() + RECONCILE;
             let mut idle = true;
@@ -175,13 +174,8 @@ impl Scheduler {
         Ok(())
     }
 
-    async fn reconcile(
-        &self,
-        failed: &mut BTreeMap<(RunKind, Timestamp), Timestamp>,
-        busy: &Arc<tokio::sync::Mutex<std::collections::BTreeSet<RunKind>>>,
-    ) {
+    async fn reconcile(&self, slots: &Arc<Mutex<Slots>>) {
         let ctx = self.live.context();
-        let now = ctx.now();
         let due = match due_now(&ctx).await {
             Ok(due) => due,
             Err(error) => {
@@ -189,30 +183,56 @@ impl Scheduler {
                 return;
             }
         };
-        failed.retain(|_, at| now - *at < FAILED_WAIT && *at <= now);
-        let mut taken = busy.lock().await;
-        let batch: Vec<_> =
-            due.into_iter().filter(|(kind, at)| !taken.contains(kind) && !failed.contains_key(&(*kind, *at))).collect();
-        for (kind, at) in &batch {
-            taken.insert(*kind);
-            // Believed failed until it says otherwise: a panic must not become a loop.
-            failed.insert((*kind, *at), now);
-        }
-        drop(taken);
+        let batch = slots.lock().await.take(due, ctx.now());
         if batch.is_empty() {
             return;
         }
-        let (stop, wake, progress, busy) =
-            (self.stop.clone(), Arc::clone(&self.wake_mail), Arc::clone(&self.progress), Arc::clone(busy));
+        let (stop, wake, progress, slots) =
+            (self.stop.clone(), Arc::clone(&self.wake_mail), Arc::clone(&self.progress), Arc::clone(slots));
         self.tracker.spawn(async move {
             for (kind, at) in batch {
+                let mut done_already = false;
                 if !stop.is_cancelled() {
-                    run(&ctx, kind, at, &stop, progress.as_ref()).await;
+                    done_already = run(&ctx, kind, at, &stop, progress.as_ref()).await;
                     wake.notify_waiters();
                 }
-                busy.lock().await.remove(&kind);
+                slots.lock().await.ended(kind, at, done_already);
             }
         });
+    }
+}
+
+/// The schedule times in hand: what runs, what failed a moment ago, what turned out to be done.
+#[derive(Debug, Default)]
+struct Slots {
+    busy: BTreeSet<RunKind>,
+    /// When each was begun. A run is believed failed until the store says otherwise: a panic must not become a loop.
+    failed: BTreeMap<(RunKind, Timestamp), Timestamp>,
+    /// After the clock was set back the same times come again: each is asked about once, not every five minutes.
+    done: BTreeMap<RunKind, Timestamp>,
+}
+
+impl Slots {
+    /// What of `due` is to be run now.
+    fn take(&mut self, due: Vec<(RunKind, Timestamp)>, now: Timestamp) -> Vec<(RunKind, Timestamp)> {
+        self.failed.retain(|_, at| now - *at < FAILED_WAIT && *at <= now);
+        let batch: Vec<_> = due
+            .into_iter()
+            .filter(|(kind, at)| !self.busy.contains(kind) && self.done.get(kind) != Some(at))
+            .filter(|slot| !self.failed.contains_key(slot))
+            .collect();
+        for (kind, at) in &batch {
+            self.busy.insert(*kind);
+            self.failed.insert((*kind, *at), now);
+        }
+        batch
+    }
+
+    fn ended(&mut self, kind: RunKind, at: Timestamp, done_already: bool) {
+        self.busy.remove(&kind);
+        if done_already {
+            self.done.insert(kind, at);
+        }
     }
 }
 
@@ -239,8 +259,8 @@ impl ClockSteps {
     }
 }
 
-/// One scheduled run, to its end; what goes wrong is logged here, once.
-async fn run(ctx: &Context, kind: RunKind, at: Timestamp, stop: &CancellationToken, progress: &dyn Progress) {
+/// One scheduled run, to its end; what goes wrong is logged here, once. `true`: this time had been run to its end before.
+async fn run(ctx: &Context, kind: RunKind, at: Timestamp, stop: &CancellationToken, progress: &dyn Progress) -> bool {
     tracing::info!(kind = kind.as_str(), "run due at {at} begins");
     let result = match kind {
         RunKind::Scan => {
@@ -266,10 +286,13 @@ async fn run(ctx: &Context, kind: RunKind, at: Timestamp, stop: &CancellationTok
         RunKind::Digest => digest::digest(ctx, Some(at)).await.map(digested),
         RunKind::Bounces => bounces::read(ctx, Some(at), stop).await.map(came_back),
     };
+    let done_already = matches!(result, Ok(None));
     match result {
-        Ok(text) => tracing::info!(kind = kind.as_str(), "run due at {at}: {text}"),
+        Ok(Some(text)) => tracing::info!(kind = kind.as_str(), "run due at {at}: {text}"),
+        Ok(None) => tracing::info!(kind = kind.as_str(), "run due at {at}: done already"),
         Err(error) => tracing::error!(kind = kind.as_str(), "run due at {at} failed: {error:#}"),
     }
+    done_already
 }
 
 /// Tells the dead man's switch outside that a run went well.
@@ -280,17 +303,18 @@ fn heartbeat(ctx: &Context) {
     }
 }
 
-fn digested(digested: digest::Digested) -> String {
-    match digested {
+/// How each kind ended, in words; `None`: done already.
+fn digested(digested: digest::Digested) -> Option<String> {
+    Some(match digested {
         digest::Digested::Queued => "queued for the operators".to_owned(),
         digest::Digested::Nothing(why) => format!("no digest: {why}"),
-        digest::Digested::AlreadyDone => "done already".to_owned(),
+        digest::Digested::AlreadyDone => return None,
         digest::Digested::Running(run) => format!("another one is being made since {} ({})", run.started_at, run.owner),
-    }
+    })
 }
 
-fn scanned(scanned: Scanned) -> String {
-    match scanned {
+fn scanned(scanned: Scanned) -> Option<String> {
+    Some(match scanned {
         Scanned::Ran(report) => {
             let (c, s) = (report.counts, report.sites);
             format!(
@@ -306,22 +330,22 @@ fn scanned(scanned: Scanned) -> String {
                 if report.interrupted { "; stopped before its end" } else { "" },
             )
         }
-        Scanned::AlreadyDone => "done already".to_owned(),
+        Scanned::AlreadyDone => return None,
         Scanned::Running(run) => format!("another scan runs since {} ({})", run.started_at, run.owner),
-    }
+    })
 }
 
-fn came_back(bounces: bounces::Bounces) -> String {
-    match bounces {
+fn came_back(bounces: bounces::Bounces) -> Option<String> {
+    Some(match bounces {
         bounces::Bounces::Ran(counts) => bounces::describe(&counts),
-        bounces::Bounces::AlreadyDone => "done already".to_owned(),
+        bounces::Bounces::AlreadyDone => return None,
         bounces::Bounces::Running(run) => format!("another one reads since {} ({})", run.started_at, run.owner),
         bounces::Bounces::Off => "off".to_owned(),
-    }
+    })
 }
 
-fn passed(passed: notify::Passed) -> String {
-    match passed {
+fn passed(passed: notify::Passed) -> Option<String> {
+    Some(match passed {
         notify::Passed::Ran(report) => {
             let counts = report.counts();
             match report.day_off {
@@ -329,9 +353,9 @@ fn passed(passed: notify::Passed) -> String {
                 None => format!("{} planned, {} queued, {} held", report.notices.len(), counts.queued, counts.held),
             }
         }
-        notify::Passed::AlreadyDone => "done already".to_owned(),
+        notify::Passed::AlreadyDone => return None,
         notify::Passed::Running(run) => format!("another pass runs since {} ({})", run.started_at, run.owner),
-    }
+    })
 }
 
 /// tokio-cron-scheduler as a mere ticker: its jobs only knock. One scheduler for the life of the process; on a change of
@@ -412,5 +436,43 @@ impl Ticker {
         if let Some(mut scheduler) = self.scheduler.take() {
             let _ = tokio::time::timeout(TICKER_TIMEOUT, scheduler.shutdown()).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().expect("a time")
+    }
+
+    #[test]
+    fn a_time_that_was_run_before_the_clock_was_set_back_is_asked_about_once() {
+        let (six, now) = (at("2022-09-01T06:00:00Z"), at("2022-09-01T06:00:10Z"));
+        let due = || vec![(RunKind::Scan, six), (RunKind::Notices, six)];
+        let mut slots = Slots::default();
+        assert_eq!(slots.take(due(), now), due());
+        assert_eq!(slots.take(due(), now), [], "both run");
+        slots.ended(RunKind::Scan, six, true);
+        slots.ended(RunKind::Notices, six, false);
+        assert_eq!(slots.take(due(), now + TimeDelta::minutes(1)), [], "the pass failed just now, the scan was done");
+        let later = now + TimeDelta::minutes(6);
+        assert_eq!(
+            slots.take(due(), later),
+            [(RunKind::Notices, six)],
+            "what failed is tried again, what is done is not"
+        );
+        let next = (RunKind::Scan, six + TimeDelta::hours(12));
+        assert_eq!(slots.take(vec![next], six + TimeDelta::hours(12)), [next], "the next time is another");
+    }
+
+    #[test]
+    fn what_was_begun_in_a_future_that_is_gone_says_nothing() {
+        let six = at("2022-09-01T06:00:00Z");
+        let mut slots = Slots::default();
+        slots.take(vec![(RunKind::Scan, six)], six + TimeDelta::minutes(3));
+        slots.ended(RunKind::Scan, six, false);
+        assert_eq!(slots.take(vec![(RunKind::Scan, six)], six), [(RunKind::Scan, six)]);
     }
 }

@@ -34,6 +34,8 @@ pub enum Cause {
     NoticeFailed,
     /// Nobody knows whether a notice arrived.
     NoticeUnknown,
+    /// A contact's address is dead.
+    DeadContact,
     /// The deadline is near and nobody told the customer.
     DeadlineNear,
     /// Edited files were refused; the running ones stay.
@@ -59,6 +61,7 @@ impl Cause {
         Self::MicrosoftRefused,
         Self::NoticeFailed,
         Self::NoticeUnknown,
+        Self::DeadContact,
         Self::DeadlineNear,
         Self::BadEdit,
         Self::BadRow,
@@ -81,6 +84,7 @@ impl Cause {
             Self::MicrosoftRefused => "microsoft_refused",
             Self::NoticeFailed => "notice_failed",
             Self::NoticeUnknown => "notice_unknown",
+            Self::DeadContact => "dead_contact",
             Self::DeadlineNear => "deadline_near",
             Self::BadEdit => "bad_edit",
             Self::BadRow => "bad_row",
@@ -104,6 +108,7 @@ impl Cause {
             | Self::Held
             | Self::MailRefused
             | Self::MicrosoftRefused
+            | Self::DeadContact
             | Self::DeadlineNear
             | Self::BadEdit
             | Self::BadRow

@@ -175,13 +175,15 @@ pub struct Failure {
     pub detail: String,
     /// What was read all the same.
     pub raw: RawSettings,
+    /// The tool had let this customer in before: then it says nothing of the host as a whole.
+    pub inside: bool,
 }
 
 impl Failure {
     /// A failure that read nothing.
     #[must_use]
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into(), raw: RawSettings::default() }
+        Self { reason, detail: detail.into(), raw: RawSettings::default(), inside: false }
     }
 }
 

@@ -9,7 +9,8 @@ use chrono::NaiveDate;
 use super::{Message, Result, SiteCounts};
 use crate::domain::Timestamp;
 use crate::domain::alert::Cause;
-use crate::domain::campaign::CampaignId;
+use crate::domain::campaign::{CampaignId, Standing};
+use crate::domain::case::Reference;
 use crate::domain::customer::Address;
 use crate::domain::delivery::{Attempt, DeliveryState, Recipient};
 use crate::domain::site::CustomerId;
@@ -140,14 +141,21 @@ pub struct SendingOperatorMail {
     pub raw: Vec<u8>,
 }
 
-/// An affected customer whom no mail of this round reached.
+/// A customer with something to do whom no mail about it has reached in this round: of no mail there is a recipient whose
+/// server took it and has not sent it back since.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Untold {
     /// Whom.
     pub customer: CustomerId,
+    /// Its name.
+    pub name: String,
     /// In which campaign.
     pub campaign: CampaignId,
-    /// The newest delivery of the round, as a word of [`DeliveryState`]; `None`: there is none.
+    /// The case's number.
+    pub reference: Reference,
+    /// What it has to do: affected, or (if no site is) consent missing.
+    pub standing: Standing,
+    /// The newest delivery about it in the round, as a word of [`DeliveryState`]; `None`: there is none.
     pub delivery: Option<String>,
     /// Why that delivery stands so.
     pub detail: Option<String>,
@@ -224,7 +232,7 @@ pub trait Operators: Send + Sync {
     /// The same, counted by state: those that were ever queued.
     async fn operator_mail_counts(&self) -> Result<Vec<(String, u64)>>;
 
-    /// Customers of open cases with an affected site whom no mail of the round reached, by id.
+    /// Customers of open cases whom no mail of the round has reached, by id: see [`Untold`].
     async fn untold_customers(&self) -> Result<Vec<Untold>>;
 
     /// Remembers the fleet's numbers for a day; later ones of the same day win.

@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::domain::Timestamp;
+use crate::domain::customer::Address;
 use crate::domain::delivery::DeliveryId;
 use crate::domain::site::CustomerId;
 
@@ -32,6 +33,8 @@ pub struct BounceFinding {
     pub word: &'static str,
     /// For the history, addresses masked.
     pub text: String,
+    /// The recipient whom the mail has not reached after all: its server had taken it, and then sent it back.
+    pub came_back: Option<(Address, String)>,
     /// The contact to mark as dead.
     pub dead: Option<DeadContact>,
 }

@@ -1,7 +1,6 @@
 //! What the dashboard reads: pages of customers and mails, and the numbers behind the overview. Plain data.
 
 use crate::domain::Timestamp;
-use crate::domain::case::Reference;
 use crate::domain::delivery::DeliveryId;
 use crate::domain::observation::Observation;
 use crate::domain::plan::NoticeKind;
@@ -104,21 +103,8 @@ pub struct MailLine {
 /// What waits for a person, in numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Concerns {
-    /// Customers with an affected site whom no mail of this round has reached.
+    /// Cases that stand in the telephone list: see [`Untold`](super::Untold).
     pub untold: u64,
     /// Sites unreadable for so many scans in a row as was asked.
     pub unreadable: u64,
-}
-
-/// A customer with an affected site whom no mail of this round has reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UntoldLine {
-    /// Its id.
-    pub id: CustomerId,
-    /// Its name.
-    pub name: String,
-    /// The case's number.
-    pub reference: Reference,
-    /// The state of this round's newest mail, if there is one.
-    pub mail: Option<String>,
 }

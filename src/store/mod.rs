@@ -286,6 +286,9 @@ pub trait Store: Operators + Send + Sync {
     /// Forgets dead contacts: their addresses are not in the customers file any more.
     async fn forget_contacts(&self, contacts: &[DeadContact]) -> Result<()>;
 
+    /// Dead contacts count as alive again because a person says so; written down in their customers' histories.
+    async fn revive_contacts(&self, contacts: &[DeadContact], by: &By) -> Result<()>;
+
     /// What was sent, or may have been: every delivery with an attempt, the oldest first, with the hash of its bytes;
     /// `customer`: only this one's.
     async fn proofs(&self, customer: Option<&CustomerId>) -> Result<Vec<Proof>>;
@@ -309,9 +312,6 @@ pub trait Store: Operators + Send + Sync {
 
     /// What waits for a person; sites count once they were unreadable in so many scans in a row.
     async fn concerns(&self, unreadable_after: u32) -> Result<Concerns>;
-
-    /// Customers with an affected site whom no mail of this round has reached, by id.
-    async fn untold(&self, limit: u32) -> Result<Vec<UntoldLine>>;
 
     // --- itself ----------------------------------------------------------------------------------------------------
 

@@ -145,6 +145,7 @@ faulty! {
     fn deliveries_of_reference(&self, reference: &str) -> Vec<DeliveryId>;
     fn record_bounce(&self, digest: &str, class: &str, findings: &[BounceFinding], at: Timestamp) -> bool;
     fn forget_contacts(&self, contacts: &[DeadContact]) -> ();
+    fn revive_contacts(&self, contacts: &[DeadContact], by: &By) -> ();
     fn proofs(&self, customer: Option<&CustomerId>) -> Vec<Proof>;
     fn customer_lines(&self, filter: &CustomerFilter) -> Vec<CustomerLine>;
     fn customer_sheet(&self, id: &CustomerId) -> Option<CustomerSheet>;
@@ -152,7 +153,6 @@ faulty! {
     fn site_counts_at(&self, at: Timestamp) -> SiteCounts;
     fn affected_moves(&self) -> Vec<(Timestamp, i64)>;
     fn concerns(&self, unreadable_after: u32) -> Concerns;
-    fn untold(&self, limit: u32) -> Vec<UntoldLine>;
     }
 
     async fn close(&self) {

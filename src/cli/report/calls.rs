@@ -1,11 +1,10 @@
 //! The telephone list: customers with something to do whom no notice of this round has reached, the nearest deadline first.
 
-use chrono::NaiveDate;
 use serde_json::{Value, json};
 
-use super::{Material, accepted};
+use super::Material;
 use crate::cli::output::{Listing, Shown};
-use crate::domain::campaign::Standing;
+use crate::daemon::untold::{ToCall, Why};
 use crate::domain::case::Case;
 use crate::domain::delivery::DeliveryState;
 use crate::store::Delivery;
@@ -35,29 +34,19 @@ const SHOWN: &[Shown] = &[
     Shown::one("why not told", &["why"]),
 ];
 
-pub(super) fn listing(material: &Material<'_>) -> anyhow::Result<Listing> {
-    let mut untold: Vec<(&Case, Standing, Option<NaiveDate>)> = Vec::new();
-    for case in material.cases.values().flatten() {
-        let standing = [Standing::Affected, Standing::ConsentMissing].into_iter().find(|s| case.any(*s));
-        let Some(standing) = standing else { continue };
-        if material.is_done(case) {
-            continue;
-        }
-        if !material.notices(case, standing).any(accepted) {
-            untold.push((case, standing, material.deadline(case)));
-        }
-    }
-    untold.sort_by(|(a, _, x), (b, _, y)| {
-        (x.is_none(), x, &a.customer, &a.campaign).cmp(&(y.is_none(), y, &b.customer, &b.campaign))
-    });
+pub(super) fn listing(material: &Material<'_>, untold: &[ToCall]) -> anyhow::Result<Listing> {
     let mut listing = Listing::new(COLUMNS).shown(SHOWN);
-    for (case, standing, deadline) in untold {
-        listing.row(row(material, case, standing, deadline));
+    for call in untold {
+        let cases = material.cases.get(&call.customer);
+        if let Some(case) = cases.into_iter().flatten().find(|case| case.campaign == call.campaign) {
+            listing.row(row(material, case, call));
+        }
     }
     Ok(listing)
 }
 
-fn row(material: &Material<'_>, case: &Case, standing: Standing, deadline: Option<NaiveDate>) -> Vec<Value> {
+fn row(material: &Material<'_>, case: &Case, call: &ToCall) -> Vec<Value> {
+    let (standing, deadline) = (call.standing, call.deadline);
     let customer = material.customer(&case.customer);
     vec![
         json!(case.customer.as_str()),
@@ -70,16 +59,18 @@ fn row(material: &Material<'_>, case: &Case, standing: Standing, deadline: Optio
         json!(standing.as_str()),
         json!(deadline.map(|day| day.to_string())),
         json!(deadline.map(|day| (day - material.today).num_days())),
-        json!(why(material, case, standing)),
+        json!(why(material, case, call)),
     ]
 }
 
 /// Why nobody has been told: what became of the last notice, or why there was none.
-fn why(material: &Material<'_>, case: &Case, standing: Standing) -> String {
-    if material.customer(&case.customer).is_none() {
-        return "its row in the customers file has an error".to_owned();
+fn why(material: &Material<'_>, case: &Case, call: &ToCall) -> String {
+    match call.why {
+        Why::BadRow => return "its row in the customers file has an error".to_owned(),
+        Why::Dead => return "every address of the customer is dead (kigen contact list)".to_owned(),
+        _ => {}
     }
-    if let Some(last) = material.notices(case, standing).next_back() {
+    if let Some(last) = material.notices(case, call.standing).next_back() {
         return became(last, material.ctx.snapshot.config.calendar.zone);
     }
     let next = material.next(&case.customer);
@@ -104,7 +95,8 @@ fn became(last: &Delivery, zone: chrono_tz::Tz) -> String {
             format!("the {kind} notice waits for its turn since {day}")
         }
         DeliveryState::Unknown => format!("whether the {kind} notice of {day} arrived was never heard{detail}"),
-        DeliveryState::Failed | DeliveryState::Sent => format!("the {kind} notice of {day} was not taken{detail}"),
+        DeliveryState::Failed => format!("the {kind} notice of {day} was not taken{detail}"),
+        DeliveryState::Sent => format!("the {kind} notice of {day} was taken and came back{detail}"),
         DeliveryState::Dropped => format!("the {kind} notice was dropped on {day}{detail}"),
     }
 }

@@ -6,7 +6,7 @@ use crate::config::section::Section;
 use crate::config::values::{Bad, is_loopback};
 use crate::config::{
     BouncesConfig, BouncesFrom, DkimConfig, GraphConfig, ImapConfig, MailConfig, NamedAddress, SmtpAuth, SmtpConfig, SmtpTls, Support,
-    TransportConfig, values,
+    TransportConfig, dates, values,
 };
 use crate::domain::customer::Address;
 use crate::domain::delivery::UnknownPolicy;
@@ -223,10 +223,16 @@ fn smtp(s: &mut Section<'_, '_>, base: &Path, from: Option<&NamedAddress>, chose
         connections: s.or("connections", 3, values::count(1..=50)) as usize,
         timeout: s.or("timeout", "60s", values::duration),
         ca_file: s.opt("ca_file", values::existing_file(base)),
+        password_until: s.or("password_until", password_until(), dates::date),
         host: host.unwrap_or_default(),
         auth: auth.unwrap_or(SmtpAuth::None),
     };
     (!smtp.host.is_empty()).then_some(smtp)
+}
+
+/// As Microsoft announced on 27 January 2026: see `alert::submission`.
+fn password_until() -> toml::value::Datetime {
+    "2026-12-31".parse().expect("a constant")
 }
 
 /// What `auth` may be, and the keys that belong to it.

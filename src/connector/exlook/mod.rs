@@ -109,6 +109,7 @@ impl Connector for Exlook {
         let deadline = Instant::now() + self.scan.customer_timeout;
         let mut session = Session::new(self, account, deadline);
         let ended = tokio::time::timeout_at(deadline, session.run()).await;
+        let inside = session.was_let_in();
         let (listed, mut looks) = session.into_parts();
         let at = self.clock.now();
         let failure = match ended {
@@ -122,7 +123,7 @@ impl Connector for Exlook {
         let (Some(listed), failure) = (listed, failure.clone()) else {
             let failure = failure.unwrap_or_else(|| Failure::new(Reason::LayoutChanged, "no site was listed"));
             tracing::debug!(customer = %account.customer, reason = failure.reason.as_str(), "not read");
-            return CustomerLook { sites: Err(failure), at };
+            return CustomerLook { sites: Err(Failure { inside, ..failure }), at };
         };
         // What was read stays; what was not read is said so, site by site.
         for site in listed.into_iter().skip(looks.len()) {

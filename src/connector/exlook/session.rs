@@ -67,6 +67,8 @@ pub struct Session<'a> {
     jar: Jar,
     /// Whether the log-on is over, so that a log-on page means that the session ended.
     inside: bool,
+    /// Whether the tool let this customer in at all: its host is well then, whatever comes after.
+    let_in: bool,
     /// Whether the session ended once already.
     lost: bool,
     /// What the log-on page says by itself.
@@ -88,12 +90,19 @@ impl<'a> Session<'a> {
             logon_url: account.logon_url.clone().unwrap_or_else(|| tool.logon_url.clone()),
             jar: Jar::default(),
             inside: false,
+            let_in: false,
             lost: false,
             hints: Vec::new(),
             last: None,
             listed: None,
             looks: Vec::new(),
         }
+    }
+
+    /// Whether the tool let this customer in.
+    #[must_use]
+    pub fn was_let_in(&self) -> bool {
+        self.let_in
     }
 
     /// The sites that were listed, and the looks at the first of them.
@@ -203,6 +212,7 @@ impl<'a> Session<'a> {
         let after = self.send_logon(&view, &logon).await?;
         let view = self.judge_logon(after)?;
         self.inside = true;
+        self.let_in = true;
         self.last = Some(Arc::clone(&view));
         Ok(view)
     }
@@ -456,6 +466,8 @@ impl<'a> Session<'a> {
             if !is_redirect(answer.status) {
                 return self.arrive(request.url, answer, hop, cookie).await;
             }
+            // A log-on that is answered with a cookie and a way on: what stands there is the customer's own trouble.
+            self.let_in |= request.form.is_some() && answer.set_cookie;
             request = self.redirected(request, &answer)?;
         }
         let detail = format!("more than {MAX_REDIRECTS} redirects in a row ({})", request.url.path());

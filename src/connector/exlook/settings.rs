@@ -108,7 +108,7 @@ impl<'a> Reader<'a> {
             (Ok(server), Ok(method)) => {
                 Ok(Settings { server_type: words.server(&server), auth_method: words.method(&method), raw })
             }
-            (Err(detail), _) | (_, Err(detail)) => Err(Failure { reason: Reason::LayoutChanged, detail, raw }),
+            (Err(detail), _) | (_, Err(detail)) => Err(Failure { raw, ..Failure::new(Reason::LayoutChanged, detail) }),
         }
     }
 

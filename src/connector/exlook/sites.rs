@@ -188,8 +188,10 @@ fn radios(reader: &Reader<'_>, at: (usize, usize)) -> SiteList {
             list.shown = Some(list.entries.len());
         }
         let script = reader.dom.nodes[radio.node].attr("onclick").or(reader.dom.nodes[radio.node].attr("onchange"));
-        let choose = if radio.enabled && radio.name.is_some() {
-            Choose::Radio { form, control, post: script.and_then(postback) }
+        let post = script.and_then(postback);
+        // ASP.NET gives no script to the button that is on: a browser cannot choose it again, and the server refuses who does.
+        let choose = if radio.enabled && radio.name.is_some() && (post.is_some() || !radio.checked) {
+            Choose::Radio { form, control, post }
         } else {
             Choose::Nothing
         };

@@ -8,7 +8,8 @@ use tokio::time::Instant;
 
 use super::Context;
 use super::turns::Turn;
-use crate::connector::breaker::{Admission, Breaker, Sign};
+use crate::connector::breaker::{Admission, Sign};
+use crate::daemon::circuit::Circuit;
 use crate::domain::observation::Failure;
 use crate::domain::site::CustomerId;
 use crate::store::CustomerState;
@@ -49,7 +50,7 @@ pub struct Queue {
     waiting: VecDeque<Waiting>,
     parked: BTreeMap<String, VecDeque<Waiting>>,
     parked_count: usize,
-    breakers: HashMap<String, Breaker>,
+    circuit: Circuit,
     no_save: bool,
 }
 
@@ -62,7 +63,7 @@ impl Queue {
             waiting: VecDeque::new(),
             parked: BTreeMap::new(),
             parked_count: 0,
-            breakers: HashMap::new(),
+            circuit: Circuit::default(),
             no_save,
         }
     }
@@ -74,7 +75,7 @@ impl Queue {
     pub async fn next(&mut self, ctx: &Context) -> anyhow::Result<Next> {
         loop {
             let now = Instant::now();
-            if let Some(next) = self.unpark(now) {
+            if let Some(next) = self.unpark(ctx, now) {
                 return Ok(next);
             }
             let Some(waiting) = self.waiting.pop_front() else {
@@ -84,7 +85,7 @@ impl Queue {
                 }
                 return Ok(if self.parked_count == 0 { Next::End } else { Next::Wait(self.reopens_at()) });
             };
-            match self.admit(ctx, waiting.host.as_deref(), now) {
+            match self.circuit.admit(ctx, waiting.host.as_deref(), now) {
                 Admission::Go => return Ok(Next::Look(waiting)),
                 Admission::Probe => return Ok(Next::Look(Waiting { probe: true, ..waiting })),
                 Admission::GivenUp(failure) => return Ok(Next::GivenUp(waiting, failure)),
@@ -97,28 +98,17 @@ impl Queue {
     }
 
     /// What a look says of its host. Returns what is new for the log.
-    pub fn note(&mut self, host: Option<&str>, sign: &Sign, probe: bool) -> Option<String> {
-        self.breakers.get_mut(host?)?.note(sign, probe, Instant::now())
-    }
-
-    fn admit(&mut self, ctx: &Context, host: Option<&str>, now: Instant) -> Admission {
-        let Some(host) = host else { return Admission::Go };
-        if let Some(breaker) = self.breakers.get_mut(host) {
-            return breaker.admit(now);
-        }
-        let patience = &ctx.snapshot.config.patience;
-        let breaker = Breaker::new(host, patience.host_failures, patience.host_pause);
-        self.breakers.entry(host.to_owned()).or_insert(breaker).admit(now)
+    pub fn note(&self, host: Option<&str>, sign: &Sign, probe: bool) -> Option<String> {
+        self.circuit.note(host, sign, probe)
     }
 
     /// The first of a paused host that may go now.
-    fn unpark(&mut self, now: Instant) -> Option<Next> {
+    fn unpark(&mut self, ctx: &Context, now: Instant) -> Option<Next> {
         for (host, parked) in &mut self.parked {
-            let Some(breaker) = self.breakers.get_mut(host) else { continue };
             if parked.is_empty() {
                 continue;
             }
-            let admission = breaker.admit(now);
+            let admission = self.circuit.admit(ctx, Some(host), now);
             if matches!(admission, Admission::Later(_)) {
                 continue;
             }
@@ -134,7 +124,7 @@ impl Queue {
 
     fn reopens_at(&self) -> Option<Instant> {
         let paused = self.parked.iter().filter(|(_, parked)| !parked.is_empty());
-        paused.filter_map(|(host, _)| self.breakers.get(host)?.reopens_at()).min()
+        paused.filter_map(|(host, _)| self.circuit.reopens_at(host)).min()
     }
 
     /// The next customers of the order with their states; one that is unknown to the store (`--no-save` before the first

@@ -73,7 +73,8 @@ fn no_customer_falls_out_of_sight() {
     assert_eq!((empty[0].site.as_ref(), empty[0].verdict), (None, Verdict::Unreadable(Reason::SiteMissing)));
 
     let raw = RawSettings { server_type: Some("x".to_owned()), auth_method: None };
-    let failure = Failure { reason: Reason::LayoutChanged, detail: "no such label".to_owned(), raw: raw.clone() };
+    let failure =
+        Failure { reason: Reason::LayoutChanged, detail: "no such label".to_owned(), raw: raw.clone(), inside: true };
     let look = |name: &str, read| SiteLook { site: SiteName::new(name).unwrap(), read, at };
     let settings = Settings { server_type: OWN, auth_method: Some(AuthMethod::OnPremisesBasic), raw: raw.clone() };
     let both = seen(Ok(vec![look("本社", Ok(settings)), look("大阪", Err(failure))]));

@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use crate::domain::Timestamp;
 use crate::domain::alert::Cause;
-use crate::domain::campaign::CampaignId;
+use crate::domain::campaign::{CampaignId, Standing};
+use crate::domain::case::Reference;
 use crate::domain::customer::Address;
 use crate::domain::delivery::{Attempt, DeliveryState, Outcome, Recipient, RecipientState};
 use crate::domain::site::CustomerId;
@@ -81,16 +82,36 @@ pub(super) const OPERATOR_MAILS: &str =
 pub(super) const OPERATOR_MAIL_COUNTS: &str =
     "SELECT state, count(*) FROM operator_mails GROUP BY state ORDER BY state";
 
-pub(super) const UNTOLD_CUSTOMERS: &str = "SELECT c.customer, c.campaign, d.state, d.detail \
-     FROM cases AS c JOIN customers AS k ON k.id = c.customer AND k.gone_at IS NULL \
-     LEFT JOIN deliveries AS d ON d.id = (SELECT max(n.id) FROM deliveries AS n \
-         WHERE n.customer = c.customer AND n.campaign = c.campaign AND n.round = c.round) \
-     WHERE c.state = 'open' \
-         AND EXISTS (SELECT 1 FROM case_sites AS s WHERE s.customer = c.customer AND s.campaign = c.campaign \
-                     AND s.standing = 'affected') \
-         AND NOT EXISTS (SELECT 1 FROM deliveries AS o WHERE o.customer = c.customer AND o.campaign = c.campaign \
-                         AND o.round = c.round AND o.state = 'sent') \
-     ORDER BY c.customer, c.campaign";
+/// The open cases with something to do that no mail has told of. The smaller word of the two standings is the graver one.
+macro_rules! untold {
+    ($columns:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM (SELECT c.customer AS customer, c.campaign AS campaign, c.round AS round, c.reference AS reference, \
+                     k.name AS name, \
+                     (SELECT min(s.standing) FROM case_sites AS s WHERE s.customer = c.customer \
+                         AND s.campaign = c.campaign AND s.standing <> 'clear') AS standing \
+                 FROM cases AS c CROSS JOIN customers AS k ON k.id = c.customer \
+                 WHERE c.state = 'open' AND k.gone_at IS NULL) AS u \
+             WHERE u.standing IS NOT NULL AND NOT EXISTS (SELECT 1 FROM deliveries AS o \
+                 CROSS JOIN recipients AS r ON r.delivery = o.id AND r.state = 'accepted' \
+                 WHERE o.customer = u.customer AND o.campaign = u.campaign AND o.round = u.round AND o.kind <> 'resolved' \
+                     AND (o.kind = 'consent') = (u.standing = 'consent_missing'))"
+        )
+    };
+}
+
+pub(super) const UNTOLD_COUNT: &str = untold!("count(*)");
+
+pub(super) const UNTOLD_CUSTOMERS: &str = concat!(
+    "SELECT u.customer, u.campaign, u.reference, u.name, u.standing, d.state, d.detail FROM (",
+    untold!("u.*"),
+    ") AS u LEFT JOIN deliveries AS d ON d.id = (SELECT max(n.id) FROM deliveries AS n \
+         WHERE n.customer = u.customer AND n.campaign = u.campaign AND n.round = u.round AND n.kind <> 'resolved' \
+             AND (n.kind = 'consent') = (u.standing = 'consent_missing')) \
+     ORDER BY u.customer, u.campaign"
+);
 
 pub(super) const NOTE_DAY: &str = "INSERT INTO days (day, affected, switched, consent_missing, not_exchange_online, \
          unreadable) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
@@ -132,6 +153,17 @@ struct SendingRow {
     mail: MailRow,
     envelope_from: String,
     raw: Vec<u8>,
+}
+
+#[derive(sqlx::FromRow)]
+struct UntoldRow {
+    customer: String,
+    campaign: String,
+    reference: String,
+    name: String,
+    standing: String,
+    state: Option<String>,
+    detail: Option<String>,
 }
 
 fn address(text: &str) -> Result<Address> {
@@ -352,15 +384,17 @@ impl Operators for Sql {
 
     async fn untold_customers(&self) -> Result<Vec<Untold>> {
         let query = db::query_as(UNTOLD_CUSTOMERS).fetch_all(&self.readers);
-        let rows: Vec<(String, String, Option<String>, Option<String>)> =
-            query.await.map_err(failed("list whom nobody has told"))?;
+        let rows: Vec<UntoldRow> = query.await.map_err(failed("list whom nobody has told"))?;
         rows.into_iter()
-            .map(|(customer, campaign, delivery, detail)| {
+            .map(|row| {
                 Ok(Untold {
-                    customer: word(|text| CustomerId::new(text).ok(), &customer)?,
-                    campaign: CampaignId(campaign),
-                    delivery,
-                    detail,
+                    customer: word(|text| CustomerId::new(text).ok(), &row.customer)?,
+                    name: row.name,
+                    campaign: CampaignId(row.campaign),
+                    reference: Reference(row.reference),
+                    standing: word(Standing::parse, &row.standing)?,
+                    delivery: row.state,
+                    detail: row.detail,
                 })
             })
             .collect()

@@ -5,7 +5,9 @@
 
 use crate::domain::Timestamp;
 use crate::domain::delivery::DeliveryId;
-use super::super::{BounceFinding, DeadContact, HistoryKind, Result};
+use crate::domain::site::CustomerId;
+
+use super::super::{BounceFinding, By, DeadContact, HistoryKind, Result};
 use super::events::{self, Event, Notice};
 use super::outbox::changed;
 use super::rows::{self, millis, time};
@@ -28,6 +30,10 @@ pub(super) const DIES: &str = "INSERT INTO dead_contacts (customer, fingerprint,
      VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING";
 
 pub(super) const LIVES: &str = "DELETE FROM dead_contacts WHERE customer = ?1 AND fingerprint = ?2";
+
+/// What its server answered first stays: it is a part of the proof.
+pub(super) const CAME_BACK: &str = "UPDATE recipients SET state = 'rejected', reply = coalesce(reply || '; ', '') || ?3 \
+     WHERE delivery = ?1 AND address = ?2 AND state = 'accepted'";
 
 pub(super) async fn dead(store: &Sql) -> Result<Vec<DeadContact>> {
     let query = db::query_as(DEAD).fetch_all(&store.readers);
@@ -77,6 +83,10 @@ pub(super) async fn record(
         let notice: Option<Notice> = query.fetch_optional(&mut tx).await.map_err(failed(WHAT))?;
         let Some(notice) = notice else { continue };
         happened.push(Event::of_delivery(at, &notice, HistoryKind::Sent, finding.word, &finding.text));
+        if let Some((address, said)) = &finding.came_back {
+            let query = db::query(CAME_BACK).bind(finding.delivery.0).bind(address.as_str()).bind(said);
+            query.execute(&mut tx).await.map_err(failed(WHAT))?;
+        }
         let Some(contact) = &finding.dead else { continue };
         db::query(DIES)
             .bind(contact.customer.as_str())
@@ -105,6 +115,26 @@ pub(super) async fn forget(store: &Sql, contacts: &[DeadContact]) -> Result<()> 
         let query = db::query(LIVES).bind(contact.customer.as_str()).bind(&contact.fingerprint);
         query.execute(&mut tx).await.map_err(failed(WHAT))?;
     }
+    changed(&mut tx, &contacts.iter().map(|c| c.delivery.0).collect::<Vec<_>>(), WHAT).await?;
+    tx.commit().await.map_err(failed(WHAT))
+}
+
+pub(super) async fn revive(store: &Sql, contacts: &[DeadContact], by: &By) -> Result<()> {
+    const WHAT: &str = "revive dead contacts";
+    if contacts.is_empty() {
+        return Ok(());
+    }
+    let mut tx = store.write(WHAT).await?;
+    let mut happened = Vec::new();
+    for contact in contacts {
+        let query = db::query(LIVES).bind(contact.customer.as_str()).bind(&contact.fingerprint);
+        // Somebody else may have been faster; what is written down is what was done.
+        if query.execute(&mut tx).await.map_err(failed(WHAT))?.rows_affected() > 0 {
+            let text = format!("{} counts as alive again, says {}", contact.masked, by.who);
+            happened.push(Event::of_customer(by.at, &contact.customer, "revived", text));
+        }
+    }
+    events::write(&mut tx, &happened, WHAT).await?;
     changed(&mut tx, &contacts.iter().map(|c| c.delivery.0).collect::<Vec<_>>(), WHAT).await?;
     tx.commit().await.map_err(failed(WHAT))
 }

@@ -6,15 +6,15 @@
 use std::collections::HashMap;
 
 use crate::domain::Timestamp;
-use crate::domain::case::Reference;
 use crate::domain::observation::Verdict;
 use crate::domain::plan::NoticeKind;
 use crate::domain::site::CustomerId;
 
 use super::super::{
     Concerns, CustomerFilter, CustomerLine, CustomerOrder, CustomerSheet, MailFilter, MailLine, Result, SiteCounts,
-    SiteLine, UntoldLine,
+    SiteLine,
 };
+use super::alerts::UNTOLD_COUNT;
 use super::desk::load_recipients;
 use super::rows::{
     self, DeliveryRow, ObservationRow, count, delivery_columns, json, millis, observation_columns, time, word,
@@ -87,25 +87,6 @@ pub(super) const AFFECTED_MOVES: &str = "WITH seen AS ( \
      UNION ALL SELECT o.last_seen_at / ?1 * ?1, -count(*) FROM customers AS c CROSS JOIN sites AS s ON s.customer = c.id \
          CROSS JOIN observations AS o ON o.id = s.observation \
          WHERE c.gone_at IS NULL AND s.listed = 0 AND o.verdict = 'affected' GROUP BY 1 ORDER BY 1";
-
-macro_rules! untold {
-    () => {
-        "FROM cases AS c CROSS JOIN customers AS n ON n.id = c.customer WHERE c.state = 'open' AND n.gone_at IS NULL \
-         AND EXISTS (SELECT 1 FROM case_sites AS s \
-             WHERE s.customer = c.customer AND s.campaign = c.campaign AND s.standing = 'affected') \
-         AND NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.customer = c.customer AND d.campaign = c.campaign \
-             AND d.round = c.round AND d.state = 'sent')"
-    };
-}
-
-pub(super) const UNTOLD_COUNT: &str = concat!("SELECT count(*) ", untold!());
-
-pub(super) const UNTOLD: &str = concat!(
-    "SELECT c.customer, n.name, c.reference, (SELECT d.state FROM deliveries AS d WHERE d.customer = c.customer \
-         AND d.campaign = c.campaign AND d.round = c.round ORDER BY d.id DESC LIMIT 1) ",
-    untold!(),
-    " ORDER BY c.customer, c.campaign LIMIT ?1"
-);
 
 pub(super) const UNREADABLE_COUNT: &str = "SELECT count(*) FROM sites AS s CROSS JOIN customers AS c ON c.id = s.customer \
      WHERE s.unreadable_scans > 0 AND s.unreadable_scans >= ?1 AND s.listed = 1 AND c.gone_at IS NULL";
@@ -267,14 +248,4 @@ pub(super) async fn concerns(store: &Sql, unreadable_after: u32) -> Result<Conce
     let query = db::query_scalar(UNREADABLE_COUNT).bind(i64::from(unreadable_after));
     let unreadable: i64 = query.fetch_one(&store.readers).await.map_err(failed(WHAT))?;
     Ok(Concerns { untold: count(untold)?, unreadable: count(unreadable)? })
-}
-
-pub(super) async fn untold(store: &Sql, limit: u32) -> Result<Vec<UntoldLine>> {
-    let query = db::query_as(UNTOLD).bind(i64::from(limit)).fetch_all(&store.readers);
-    let rows: Vec<(String, String, String, Option<String>)> = query.await.map_err(failed("list whom nobody told"))?;
-    rows.into_iter()
-        .map(|(id, name, reference, mail)| {
-            Ok(UntoldLine { id: rows::customer(&id)?, name, reference: Reference(reference), mail })
-        })
-        .collect()
 }

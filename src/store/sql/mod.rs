@@ -59,7 +59,7 @@ use super::{
     Acted, AttemptRow, Begun, BounceFinding, By, Claimed, Committed, Concerns, CustomerFilter, CustomerLine,
     CustomerSheet, CustomerState, DeadContact, Delivery, Entry, HistoryEntry, Hold, Lead, LookChange, MailFilter,
     MailLine, Message, OutboxAction, OutboxFilter, PassChange, Proof, Result, Run, RunCounts, RunId, RunKind,
-    RunOutcome, ScanTurn, SiteCounts, SiteRow, Store, StoreError, UntoldLine,
+    RunOutcome, ScanTurn, SiteCounts, SiteRow, Store, StoreError,
 };
 pub(super) use db::{Readers, Tx};
 
@@ -358,6 +358,10 @@ impl Store for Sql {
         contacts::forget(self, dead).await
     }
 
+    async fn revive_contacts(&self, dead: &[DeadContact], by: &By) -> Result<()> {
+        contacts::revive(self, dead, by).await
+    }
+
     async fn proofs(&self, customer: Option<&CustomerId>) -> Result<Vec<Proof>> {
         reports::proofs(self, customer).await
     }
@@ -384,10 +388,6 @@ impl Store for Sql {
 
     async fn concerns(&self, unreadable_after: u32) -> Result<Concerns> {
         dashboard::concerns(self, unreadable_after).await
-    }
-
-    async fn untold(&self, limit: u32) -> Result<Vec<UntoldLine>> {
-        dashboard::untold(self, limit).await
     }
 
     async fn memo(&self, key: &str) -> Result<Option<String>> {

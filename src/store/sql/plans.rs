@@ -131,6 +131,7 @@ const STATEMENTS: &[Case] = &[
         &["SCAN operator_mails USING COVERING INDEX operator_mails_state"],
     ),
     ("whom nobody has told, from the open cases", alerts::UNTOLD_CUSTOMERS, &["SCAN c USING"]),
+    ("the same, counted", alerts::UNTOLD_COUNT, &["SCAN c USING"]),
     ("the day's numbers are noted", alerts::NOTE_DAY, SEARCHES),
     ("the newest days, up to a limit", alerts::DAYS, &["SCAN days", "SCAN newest"]),
     ("what happened since, by its index", alerts::HAPPENED, SEARCHES),
@@ -142,6 +143,7 @@ const STATEMENTS: &[Case] = &[
     ("what it is about", contacts::ABOUT, SEARCHES),
     ("a contact dies", contacts::DIES, SEARCHES),
     ("a contact lives again", contacts::LIVES, SEARCHES),
+    ("a mail came back", contacts::CAME_BACK, SEARCHES),
     ("resolved cases, each asked for a notice of the day", reports::RESOLVED_TOLD, &["SCAN c"]),
     ("a report may show all that was sent", reports::PROOFS, &["SCAN d"]),
     ("attempts of what was sent", reports::PROOF_ATTEMPTS, SEARCHES),
@@ -163,8 +165,6 @@ const STATEMENTS: &[Case] = &[
     ("a page of mails", dashboard::MAILS, SEARCHES),
     ("all sites are counted as they were", dashboard::COUNTS_AT, &["SCAN c", "SCAN (subquery"]),
     ("the course of all sites", dashboard::AFFECTED_MOVES, &["SCAN c", "SCAN seen", "SCAN moves", "SCAN (subquery"]),
-    ("untold customers, by the index of the open cases", dashboard::UNTOLD_COUNT, &["SCAN c USING"]),
-    ("the same, listed", dashboard::UNTOLD, &["SCAN c USING"]),
     ("unreadable sites, by their index", dashboard::UNREADABLE_COUNT, SEARCHES),
 ];
 
