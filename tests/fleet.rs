@@ -170,7 +170,8 @@ fn every_bad_cell_quarantines_its_row_and_says_why() {
     check("smartphone", "1", NOT_YES_NO);
     check("opted_out", "YES", NOT_YES_NO);
     check("notify", "true", NOT_YES_NO);
-    check("done", "yes", "holds something that is no campaign's id; write ids such as exchange-online-ews");
+    check("done", "yes", "holds what is no campaign's id; write ids such as exchange-online-ews");
+    check("done", "EWS", "holds what is no campaign's id; write ids such as exchange-online-ews");
     check("sites", "本社;支社;本社", "site 3 stands there twice; remove one");
     check("tenant_domain", "contoso", NO_DOMAIN);
     check("tenant_domain", "https://contoso.com", NO_DOMAIN);
