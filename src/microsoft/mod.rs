@@ -401,7 +401,8 @@ impl Microsoft {
             Err(failure) => {
                 let detail = match failure.reason {
                     Reason::TooLarge => format!("{host} answered with more than {} KiB", ANSWER_MAX / 1024),
-                    _ => failure.detail,
+                    // Without the path: a realm's looks like somebody's mail address.
+                    _ => failure.detail.replace(&format!(" ({})", request.url.path()), ""),
                 };
                 self.trouble(&detail);
                 return Err(Said::new(Outcome::Transient, detail));
