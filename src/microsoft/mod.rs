@@ -175,7 +175,7 @@ impl Microsoft {
     /// What is worth keeping over a restart, if anything is new.
     #[must_use]
     pub fn to_keep(&self) -> Option<String> {
-        lock(&self.known).to_keep(self.clock.now())
+        lock(&self.known).take_news(self.clock.now())
     }
 
     /// Whether it was not given yet what was kept.
