@@ -36,8 +36,15 @@ pub async fn end(ctx: &Context) {
     match ctx.microsoft.trust() {
         Trust::Refused(why) => alert::of_credential(ctx, Some(&why)).await,
         Trust::Accepted => alert::of_credential(ctx, None).await,
-        Trust::Untried if !ctx.microsoft.verifies_consent() => alert::of_credential(ctx, None).await,
         Trust::Untried => {}
+    }
+}
+
+/// A scan ended: where the check was turned off, nothing of ours is refused any more.
+pub async fn end_of_scan(ctx: &Context) {
+    end(ctx).await;
+    if !ctx.microsoft.verifies_consent() {
+        alert::of_credential(ctx, None).await;
     }
 }
 

@@ -142,7 +142,7 @@ pub async fn scan(
         scan.resume_since = store.begun_first(RunKind::Scan, due_at, run).await?;
     }
     let result = scan.run(stop, &mut each).await;
-    corroborate::end(ctx).await;
+    corroborate::end_of_scan(ctx).await;
     let report = scan.report;
     let (outcome, detail) = match &result {
         Err(error) => (RunOutcome::Failed, Some(format!("{error:#}"))),

@@ -74,7 +74,7 @@ impl Known {
     }
 
     /// The text to keep, if there is anything new since the last one; what is too old is left out.
-    pub fn to_keep(&mut self, now: Timestamp) -> Option<String> {
+    pub fn take_news(&mut self, now: Timestamp) -> Option<String> {
         if !std::mem::take(&mut self.changed) {
             return None;
         }
@@ -136,12 +136,12 @@ mod tests {
     fn it_is_kept_for_its_time_and_comes_back_from_its_text() {
         let now: Timestamp = "2022-09-01T00:00:00Z".parse().expect("a time");
         let mut known = Known::default();
-        assert_eq!(known.to_keep(now), None, "nothing new");
+        assert_eq!(known.take_news(now), None, "nothing new");
         let tenant = Tenant { id: "6babcaad-604b-40ac-a9d7-9fd97c0b779f".into(), region: Some("AS".into()) };
         known.note_tenant("a.jp", tenant.clone(), now);
         known.note_realm("a.jp", Realm::Federated, now);
-        let text = known.to_keep(now).expect("news");
-        assert_eq!(known.to_keep(now), None, "kept already");
+        let text = known.take_news(now).expect("news");
+        assert_eq!(known.take_news(now), None, "kept already");
 
         let mut again = Known::default();
         again.take_in(&text);

@@ -175,7 +175,7 @@ impl Microsoft {
     /// What is worth keeping over a restart, if anything is new.
     #[must_use]
     pub fn to_keep(&self) -> Option<String> {
-        lock(&self.known).to_keep(self.clock.now())
+        lock(&self.known).take_news(self.clock.now())
     }
 
     /// Whether it was not given yet what was kept.
@@ -401,7 +401,8 @@ impl Microsoft {
             Err(failure) => {
                 let detail = match failure.reason {
                     Reason::TooLarge => format!("{host} answered with more than {} KiB", ANSWER_MAX / 1024),
-                    _ => failure.detail,
+                    // Without the path: a realm's looks like somebody's mail address.
+                    _ => failure.detail.replace(&format!(" ({})", request.url.path()), ""),
                 };
                 self.trouble(&detail);
                 return Err(Said::new(Outcome::Transient, detail));

@@ -70,7 +70,8 @@ fn json(status: u16, body: &Value) -> Answer {
 
 fn error(status: u16, word: &str, number: u64) -> Answer {
     let (trace, correlation) = ("255d1aef-8c98-452f-ac51-23d051240864", "fb3d2015-bc17-4bb9-bb85-30c5cf1aaaa7");
-    let said = format!("AADSTS{number}: something is wrong. Trace ID: {trace} Correlation ID: {correlation} Timestamp: x");
+    let said =
+        format!("AADSTS{number}: something is wrong. Trace ID: {trace} Correlation ID: {correlation} Timestamp: x");
     json(
         status,
         &json!({

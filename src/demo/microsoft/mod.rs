@@ -81,7 +81,26 @@ impl Drop for LoginService {
     }
 }
 
+/// Counts a request for as long as it is answered, also when the visitor goes away.
+struct Counted(SharedLogin);
+
+impl Counted {
+    fn new(world: &SharedLogin) -> Self {
+        let mut login = world.lock();
+        login.at_once += 1;
+        login.most_at_once = login.most_at_once.max(login.at_once);
+        Self(world.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.lock().at_once -= 1;
+    }
+}
+
 async fn serve(State(app): State<App>, request: Request) -> Response {
+    let _counted = Counted::new(&app.world);
     let (head, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, MAX_POST).await else {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();

@@ -80,6 +80,9 @@ pub struct LoginWorld {
     pub fault: LoginFault,
     /// What was asked, in order.
     pub asked: Vec<Asked>,
+    /// The most requests that were being answered at once.
+    pub most_at_once: usize,
+    pub(super) at_once: usize,
     pub(super) origin: String,
 }
 
@@ -87,11 +90,8 @@ impl LoginWorld {
     /// A service that knows one application and the vendor's own tenant, which has it.
     #[must_use]
     pub fn new(client_id: &str, client_secret: &str, home: &str) -> Self {
-        let mut world = Self {
-            client_id: client_id.to_owned(),
-            client_secret: client_secret.to_owned(),
-            ..Self::default()
-        };
+        let mut world =
+            Self { client_id: client_id.to_owned(), client_secret: client_secret.to_owned(), ..Self::default() };
         world.add(home, false, Grant::Roles(Vec::new()));
         world
     }
