@@ -13,7 +13,7 @@ use common::{Bench, Lab, Settings, affected, wait_until, write_private};
 use kigen::daemon::notify::Fate;
 use kigen::daemon::progress::Silent;
 use kigen::daemon::scan::{ScanReport, ScanRequest, Scanned, layout_suspected, scan};
-use kigen::demo::admin_tool::{Expected, Fault, WorldCustomer, WorldSite};
+use kigen::demo::admin_tool::{Expected, Fault, Variant, WorldCustomer, WorldSite};
 use kigen::demo::fleet::{FleetOptions, build};
 use kigen::domain::observation::{Observation, Reason, Verdict};
 use kigen::domain::site::{AuthMethod, ServerType};
@@ -302,6 +302,17 @@ async fn a_notice_pass_leaves_a_host_that_is_down_in_peace_and_the_next_one_tell
     assert_eq!(counts.queued + counts.held, 60, "nobody is forgotten (the cap on first notices holds some)");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tab_that_is_gone_is_a_change_of_the_page_however_it_looks_and_whatever_it_announces() {
+    let looks = Variant::ALL.iter().enumerate();
+    let customers = looks.map(|(n, v)| affected(&format!("A{n:03}")).with_variant(*v).with_fault(Fault::TabMissing));
+    let lab = Lab::with(customers.collect(), in_2022("concurrency = 8\ntimeout = \"20s\"")).await;
+    let (seen, _) = lab.open(morning()).await.scan().await;
+    let wrong: Vec<_> = seen.iter().filter(|o| o.verdict != Verdict::Unreadable(Reason::LayoutChanged)).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_eq!(seen.len(), Variant::ALL.len());
+}
+
 /// Every look and every fault of the tool in one fleet, one scan: what it says of every site is what the world knows.
 async fn everything_at_once(customers: usize) {
     const CONCURRENCY: usize = 16;
@@ -344,6 +355,6 @@ async fn everything_at_once(customers: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_look_and_every_fault_at_once_and_each_verdict_is_the_worlds() {
     // By hand it was run with 5,000; the time goes to the simulated tool.
-    let customers = std::env::var("KIGEN_TEST_CUSTOMERS").ok().and_then(|n| n.parse().ok()).unwrap_or(400);
+    let customers = std::env::var("KIGEN_TEST_CUSTOMERS").ok().and_then(|n| n.parse().ok()).unwrap_or(600);
     everything_at_once(customers).await;
 }

@@ -119,6 +119,20 @@ pub fn logons_refused(language: Language, limit: u32, english: &str) -> String {
     }
 }
 
+/// What the store says of how a scan ended, beside the outcome's word.
+#[must_use]
+pub fn scan_detail(language: Language, outcome: Option<&str>, limit: u32, detail: &str) -> String {
+    match (language, outcome) {
+        // A scan that is done and yet says something was stopped by the guard.
+        (Ja, Some("done")) => logons_refused(Ja, limit, detail),
+        (Ja, Some("interrupted")) if detail.contains("scan.max_duration") => {
+            "scan.max_duration を超えました".to_owned()
+        }
+        (Ja, Some("interrupted")) => "終わる前に停止しました".to_owned(),
+        _ => detail.to_owned(),
+    }
+}
+
 /// A case began anew.
 #[must_use]
 pub fn round(language: Language, round: u32) -> String {

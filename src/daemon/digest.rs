@@ -109,7 +109,7 @@ pub async fn facts(ctx: &Context, now: Timestamp) -> anyhow::Result<DigestFacts>
         calls_coming,
         planned: planned(snapshot, &cases, today),
         unreadable: unreadable(store.sites(&["unreadable".to_owned()]).await?),
-        last_scan: store.last_run(RunKind::Scan, false).await?.map(last_scan),
+        last_scan: store.last_run(RunKind::Scan, false).await?.map(|run| last_scan(snapshot, run)),
         outbox: store.outbox_counts().await?,
         holds: store
             .holds()
@@ -202,12 +202,14 @@ fn unreadable(rows: Vec<SiteRow>) -> Vec<Grouped> {
     all
 }
 
-fn last_scan(run: Run) -> LastScan {
+fn last_scan(snapshot: &Snapshot, run: Run) -> LastScan {
+    let (language, limit) = (snapshot.config.alerts.language, snapshot.config.safety.logon_failures);
+    let outcome = run.outcome.map(RunOutcome::as_str);
     LastScan {
         at: run.started_at,
-        outcome: run.outcome.map(RunOutcome::as_str),
+        outcome,
         sites: run.counts.sites,
         unreadable: run.counts.unreadable,
-        detail: run.detail,
+        detail: run.detail.map(|detail| words::scan_detail(language, outcome, limit, &detail)),
     }
 }

@@ -121,6 +121,12 @@ impl Page {
         self.passwords == 1 && !self.is_inside()
     }
 
+    /// Whether one can work with it: it offers to log off or to save. A maintenance page does neither.
+    #[must_use]
+    pub fn works(&self) -> bool {
+        self.log_off.is_some() || !self.saves.is_empty()
+    }
+
     /// Whether this is one of the tool's own pages: the tab or the list of sites is there.
     #[must_use]
     pub fn is_inside(&self) -> bool {

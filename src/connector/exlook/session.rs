@@ -260,8 +260,8 @@ impl<'a> Session<'a> {
             )
             .into()),
             Said::ChangePassword => Err(password_change(path).into()),
-            // A page that offers to log off works: it announces a maintenance to come.
-            Said::Maintenance if view.page.log_off.is_none() => Err(maintenance(path).into()),
+            // A page that works announces a maintenance to come.
+            Said::Maintenance if !view.page.works() => Err(maintenance(path).into()),
             Said::Maintenance => Ok(view),
             Said::Error => Err(error_page(path, 200).into()),
             // Accepted, and then asked for again on the way: the session did not hold.
@@ -301,8 +301,8 @@ impl<'a> Session<'a> {
         match said(&view.page, &[]) {
             Said::Locked => Failure::new(Reason::AccountLocked, "the tool says that the account is locked"),
             Said::ChangePassword => password_change(path),
-            // A page that offers to log off works: it announces a maintenance to come.
-            Said::Maintenance if view.page.log_off.is_none() => maintenance(path),
+            // A page that works announces a maintenance to come.
+            Said::Maintenance if !view.page.works() => maintenance(path),
             Said::Error => error_page(path, 200),
             Said::Refused | Said::Nothing | Said::Maintenance => {
                 let why = view.page.sites.as_ref().err().cloned().unwrap_or_default();
