@@ -144,12 +144,6 @@ impl<'a> Material<'a> {
             .filter(move |d| d.facts.key.round == case.round && d.facts.key.kind.speaks_of() == standing)
     }
 
-    /// The customers file says that there is nothing left to tell.
-    fn is_done(&self, case: &Case) -> bool {
-        let (campaign, customer) = (self.campaign(case), self.customer(&case.customer));
-        campaign.zip(customer).is_some_and(|(campaign, customer)| campaign.is_done_by(customer))
-    }
-
     /// The customer's deadline in a case: of one whose row has an error the campaign's own.
     fn deadline(&self, case: &Case) -> Option<NaiveDate> {
         let campaign = self.campaign(case)?;

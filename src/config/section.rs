@@ -276,16 +276,6 @@ impl<'t> Section<'_, 't> {
         tables.into_iter().map(|(table, span)| self.reading.section(path.clone(), table, span, &mut read)).collect()
     }
 
-    /// A key or section of a later version: silently ignored it would mislead, so it is refused by name. Empty it is harmless.
-    pub(super) fn not_yet(&mut self, key: &'static str, what: &str) {
-        self.asked.push(key);
-        let Some((span, value)) = self.find(key) else { return };
-        if value.get_ref().as_table().is_none_or(|table| !table.is_empty()) {
-            let bad = Bad::new(format!("{what} is not in this version yet"));
-            self.bad(key, span, bad.hint("take it out; nothing would be done with it"));
-        }
-    }
-
     /// Whether the key is set, rightly or not.
     pub(super) fn has(&self, key: &str) -> bool {
         self.find(key).is_some()

@@ -48,7 +48,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::NewlyAffected,
         Self::Relapsed,
         Self::Unreadable,

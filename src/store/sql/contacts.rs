@@ -5,7 +5,6 @@
 
 use crate::domain::Timestamp;
 use crate::domain::delivery::DeliveryId;
-use crate::domain::site::CustomerId;
 
 use super::super::{BounceFinding, By, DeadContact, HistoryKind, Result};
 use super::events::{self, Event, Notice};
