@@ -8,6 +8,7 @@ pub mod bounces;
 pub mod control;
 pub mod deliver;
 pub mod digest;
+mod layouts;
 pub mod look;
 pub mod mailing;
 pub mod notify;
