@@ -14,7 +14,11 @@ use kigen::connector::exlook::fast::Irregular;
 use kigen::connector::exlook::labels::{Words, any_key, key};
 use kigen::connector::exlook::pages::Page;
 use kigen::connector::exlook::{charset, fast, tree};
-use kigen::demo::admin_tool::{Charset, Fault, LogonButton, LogonLook, Variant, WorldCustomer, WorldSite, drawn};
+use kigen::demo::admin_tool::{
+    Charset, Controls, Fault, Lettering, LogOff, LogonButton, LogonLook, SiteList, Variant, WorldCustomer, WorldSite,
+    drawn,
+};
+use kigen::domain::layout::Layout;
 use kigen::domain::site::{AuthMethod, ServerType};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -133,6 +137,76 @@ fn a_page_says_which_way_it_was_read() {
     let read = |html: &str| Page::parse(html.as_bytes(), None, words()).unwrap().irregular;
     assert_eq!(read(html), None);
     assert_eq!(read(&html.replace("</p>", "")), Some(Irregular("an end tag out of place")));
+}
+
+#[test]
+fn a_layout_is_what_all_customers_of_a_version_share() {
+    let customer = || {
+        let site = WorldSite::new("本社", ServerType::ExchangeOnline, AuthMethod::Basic);
+        WorldCustomer::new("C0001", vec![site])
+    };
+    let layout = |customer: &WorldCustomer| {
+        let look = LogonLook { charset: Charset::Utf8Header, button: LogonButton::Submit, news: false };
+        let page = drawn(customer, look, 1).pop().unwrap();
+        Page::parse(&page.body, Some(page.content_type), words()).unwrap().layout.unwrap()
+    };
+    for controls in Controls::ALL {
+        let plain = customer().with_variant(Variant { controls, ..Variant::PLAIN });
+        let base = layout(&plain);
+        let mut same: Vec<(String, WorldCustomer)> = Vec::new();
+        for lettering in Lettering::ALL {
+            let variant = Variant { lettering, ..plain.variant };
+            same.push((format!("{lettering:?}"), plain.clone().with_variant(variant)));
+        }
+        for sites in SiteList::ALL {
+            let mut other = plain.clone().with_variant(Variant { sites, ..plain.variant });
+            other.name = "株式会社 別".to_owned();
+            let more = [ServerType::OnPremises, ServerType::ExchangeOnline];
+            other
+                .sites
+                .extend(more.map(|server| WorldSite::new(&format!("支社 {server:?}"), server, AuthMethod::OAuth)));
+            same.push((format!("{sites:?} of other sites"), other));
+        }
+        for charset in [Charset::SjisMeta, Charset::Utf8Bom] {
+            let variant = Variant { charset, view_state_kib: 3, log_off: LogOff::Missing, ..plain.variant };
+            same.push((format!("{charset:?}"), plain.clone().with_variant(variant)));
+        }
+        for (what, customer) in same {
+            let other = layout(&customer);
+            let parts = |l: &Layout| l.parts().map(str::to_owned).collect::<Vec<_>>();
+            assert_eq!(parts(&other), parts(&base), "{controls:?}, {what}");
+        }
+        assert_ne!(layout(&plain.clone().with_fault(Fault::LabelMissing)), base, "{controls:?}: another label");
+        let next = Controls::ALL.into_iter().cycle().skip_while(|c| *c != controls).nth(1).unwrap();
+        let redrawn = plain.clone().with_variant(Variant { controls: next, ..plain.variant });
+        let alike = matches!((controls, next), (Controls::SpanBesideTh, Controls::TdBesideTd));
+        let alike = alike || matches!((controls, next), (Controls::TdBesideTd, Controls::DtDd));
+        let alike =
+            alike || matches!((controls, next), (Controls::RadioTable, Controls::RadioFlow | Controls::RadioWrapped));
+        let alike = alike || matches!((controls, next), (Controls::RadioFlow, Controls::RadioWrapped));
+        assert_eq!(layout(&redrawn) == base, alike, "{controls:?} and {next:?}");
+    }
+    assert_eq!(
+        layout(&customer()).parts().collect::<Vec<_>>(),
+        [
+            "choice exchangeonlineに接続する",
+            "choice exchangeサーバに接続する",
+            "choice oauth認証(office365の場合)",
+            "choice 基本認証(office365の場合)",
+            "choice 基本認証(オンプレミスの場合)",
+            "label exchangeサーバの種類",
+            "label exchangeサーバの認証方式",
+            "label exchange設定",
+            "list ctl#$Main$AuthMethod",
+            "list ctl#$Main$ServerType",
+            "tab exlookサイト設定",
+            "tab お客様情報",
+            "tab 利用者設定",
+            "tab 操作ログ",
+        ]
+    );
+    let logon = "<html><body><form><input name=a><input type=password name=b></form></body></html>";
+    assert_eq!(Page::parse(logon.as_bytes(), None, words()).unwrap().layout, None, "no settings, no layout");
 }
 
 #[test]

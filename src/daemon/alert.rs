@@ -147,7 +147,8 @@ async fn layout_changed(ctx: &Context, report: &ScanReport) {
     let misread = &report.misread;
     let mut details = Vec::new();
     if misread.tool_changed() {
-        let ids: Vec<&str> = misread.first.iter().map(CustomerId::as_str).collect();
+        let mut ids: Vec<&str> = misread.first.iter().map(CustomerId::as_str).collect();
+        ids.sort_unstable();
         let more = if misread.customers > ids.len() as u64 { ", …" } else { "" };
         details.push(format!("{} of {} customers: {}{more}", misread.customers, misread.asked, ids.join(", ")));
     }
