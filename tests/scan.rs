@@ -11,13 +11,15 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use common::{Bench, Lab, Settings, affected, wait_until, write_private};
 use kigen::daemon::notify::Fate;
+use kigen::daemon::operators::{Tending, tend};
 use kigen::daemon::progress::Silent;
-use kigen::daemon::scan::{ScanReport, ScanRequest, Scanned, layout_suspected, scan};
-use kigen::demo::admin_tool::{Expected, Fault, Variant, WorldCustomer, WorldSite};
+use kigen::daemon::scan::{ScanReport, ScanRequest, Scanned, scan};
+use kigen::demo::admin_tool::{Controls, Expected, Fault, Lettering, Variant, WorldCustomer, WorldSite};
 use kigen::demo::fleet::{FleetOptions, build};
+use kigen::domain::alert::Cause;
 use kigen::domain::observation::{Observation, Reason, Verdict};
 use kigen::domain::site::{AuthMethod, ServerType};
-use kigen::store::{RunKind, RunOutcome};
+use kigen::store::{AlertGroup, RunKind, RunOutcome};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -205,20 +207,85 @@ async fn storms_of_429_and_503_end() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_tool_that_changed_is_one_suspicion_not_a_thousand() {
-    let customers = |changed: usize| {
-        let fault =
-            move |(n, c): (usize, WorldCustomer)| if n < changed { c.with_fault(Fault::LabelMissing) } else { c };
-        fleet(30).into_iter().enumerate().map(fault).collect()
-    };
-    for (changed, suspected) in [(4, false), (5, true)] {
-        let lab = Lab::with(customers(changed), in_2022("")).await;
-        let (_, report) = lab.open(morning()).await.scan().await;
-        assert_eq!((report.layout_changed, report.layout_suspected), (changed as u64, suspected));
-        assert_eq!(report.asked, 30);
+/// What the operators are told of the tool's pages, mail by mail.
+async fn told_of_pages(lab: &Lab, bench: &Bench) -> Vec<String> {
+    let about = |groups: Vec<AlertGroup>| groups.into_iter().find(|group| group.cause == Cause::LayoutChanged);
+    let mut details = Vec::new();
+    if let Some(group) = about(bench.ctx.store.untold_alerts().await.unwrap()) {
+        details = bench.ctx.store.alerts_of(&group, 100).await.unwrap().into_iter().map(|row| row.detail).collect();
     }
-    assert!(!layout_suspected(49, 1000) && layout_suspected(50, 1000), "5 % of a larger fleet");
+    bench.go(TimeDelta::hours(2));
+    tend(&bench.ctx, &mut Tending::default()).await.unwrap();
+    let before = lab.alerted().len();
+    bench.deliver().await;
+    assert!(lab.alerted().len() - before >= details.len(), "it is mailed");
+    details
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_that_changed_is_one_alert_not_a_thousand() {
+    for (changed, suspected) in [(2, false), (3, true)] {
+        let lab = Lab::with(fleet(30), in_2022("")).await;
+        let bench = lab.open(morning()).await;
+        bench.scan().await;
+        assert_eq!(told_of_pages(&lab, &bench).await, [""; 0], "nothing was known, so nothing is new");
+        for n in 0..changed {
+            lab.world.lock().customers[n].fault = Some(Fault::LabelMissing);
+        }
+        let (_, report) = bench.scan().await;
+        assert_eq!((report.asked, report.misread.customers), (30, changed as u64));
+        assert_eq!(report.misread.tool_changed(), suspected);
+        let told = told_of_pages(&lab, &bench).await;
+        assert_eq!(told.len(), usize::from(suspected), "{told:?}");
+        for said in &told {
+            assert!(
+                said.starts_with("3 of 30 customers: A000, A001, A002 / 3 of 30 customers of 127.0.0.1:"),
+                "{said}"
+            );
+            assert!(said.ends_with("gone: [label exchangeサーバの認証方式]; new: [label サインインの方法]"), "{said}");
+        }
+        bench.scan().await;
+        assert_eq!(told_of_pages(&lab, &bench).await, [""; 0], "it goes on, and is told");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_other_parts_that_can_still_be_read_are_told_once() {
+    let lab = Lab::with(fleet(30), in_2022("")).await;
+    let bench = lab.open(morning()).await;
+    bench.scan().await;
+    let redraw = |customers: std::ops::Range<usize>, controls: Controls| {
+        for customer in &mut lab.world.lock().customers[customers] {
+            customer.variant.controls = controls;
+        }
+    };
+    redraw(0..2, Controls::RadioFlow);
+    let (_, report) = bench.scan().await;
+    assert_eq!(report.sites.affected, 30, "every look can be read");
+    assert_eq!(told_of_pages(&lab, &bench).await, [""; 0], "two customers are not the tool");
+    redraw(0..3, Controls::RadioFlow);
+    bench.scan().await;
+    let told = told_of_pages(&lab, &bench).await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    let said = &told[0];
+    assert!(
+        said.starts_with("3 of 30 customers of 127.0.0.1:") && said.contains("have another settings page"),
+        "{said}"
+    );
+    assert!(said.contains("gone: [list ctl#$Main$AuthMethod]"), "{said}");
+    bench.scan().await;
+    assert_eq!(told_of_pages(&lab, &bench).await, [""; 0], "now it is known");
+    // Another lettering of the same words is the same page, and so is another customer's choice.
+    for customer in &mut lab.world.lock().customers[..] {
+        customer.variant.lettering = Lettering::HalfKana;
+        customer.sites[0].auth_method = AuthMethod::OAuth;
+    }
+    bench.scan().await;
+    assert_eq!(told_of_pages(&lab, &bench).await, [""; 0], "values and widths are no parts");
+    // Back to what was known before: nothing new either.
+    redraw(0..30, Controls::Select);
+    bench.scan().await;
+    assert_eq!(told_of_pages(&lab, &bench).await, [""; 0], "known looks stay known");
 }
 
 #[tokio::test(flavor = "multi_thread")]

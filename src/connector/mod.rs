@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 
+use crate::domain::layout::HostLayouts;
 use crate::domain::observation::CustomerLook;
 use crate::domain::site::{CustomerId, SiteName};
 use crate::secret::Secret;
@@ -70,4 +71,9 @@ pub enum ConnectorError {
 pub trait Connector: Send + Sync {
     /// One session: log on, read every site asked for, log off. Bounded by `scan.customer_timeout`.
     async fn look(&self, account: &Account) -> CustomerLook;
+
+    /// What the pages that were read since the last call are made of, for connectors that read pages.
+    fn take_layouts(&self) -> Vec<HostLayouts> {
+        Vec::new()
+    }
 }

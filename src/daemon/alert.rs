@@ -2,31 +2,29 @@
 //!
 //! Invariant: raising never fails its caller: what cannot be written down is logged, and the work goes on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
 use super::Context;
 use super::contacts::{self, DeadLine};
+use super::layouts;
 use super::notify::{Fate, PassReport};
 use super::scan::{ScanReport, ScanRequest};
 use super::untold::{self, Why};
 use crate::alert::words;
 use crate::domain::Timestamp;
-use crate::domain::alert::{Cause, tool_changed};
+use crate::domain::alert::Cause;
 use crate::domain::campaign::Standing;
 use crate::domain::case::CaseEvent;
 use crate::domain::customer::Language;
 use crate::domain::delivery::{Attempt, DeliveryState, Held, Outcome};
-use crate::domain::observation::{Observation, Reason, Verdict};
+use crate::domain::observation::{Reason, Verdict};
 use crate::domain::site::CustomerId;
 use crate::store::{Day, Delivery, LookChange, NewAlert};
 
 /// A deadline is near from this many days before on.
 const NEAR_DAYS: i64 = 7;
-
-/// Customers whose pages changed that are named.
-const NAMED: usize = 10;
 
 async fn raise(ctx: &Context, alerts: &[NewAlert]) {
     if let Err(error) = ctx.store.raise(alerts, ctx.now()).await {
@@ -90,25 +88,6 @@ pub async fn of_looks<'a>(ctx: &Context, changes: impl Iterator<Item = &'a LookC
     }
 }
 
-/// Customers of one scan whose pages did not look as they should.
-#[derive(Debug, Clone, Default)]
-pub struct Changed {
-    customers: BTreeSet<CustomerId>,
-    looked: u64,
-}
-
-impl Changed {
-    /// One customer was looked at.
-    pub fn note(&mut self, seen: &[Observation]) {
-        self.looked += 1;
-        let changed =
-            |o: &&Observation| matches!(o.verdict, Verdict::Unreadable(Reason::LayoutChanged | Reason::UnknownValue));
-        if let Some(o) = seen.iter().find(changed) {
-            self.customers.insert(o.customer.clone());
-        }
-    }
-}
-
 /// What a scan as a whole says.
 pub async fn after_scan(ctx: &Context, request: &ScanRequest, report: &ScanReport) {
     unreadable(ctx).await;
@@ -122,7 +101,7 @@ pub async fn after_scan(ctx: &Context, request: &ScanRequest, report: &ScanRepor
         return;
     }
     failure_rate(ctx, report).await;
-    layout_changed(ctx, &report.changed).await;
+    layout_changed(ctx, report).await;
     match ctx.store.site_counts().await {
         Ok(sites) => {
             let day = Day { day: ctx.snapshot.config.calendar.day(ctx.now()), sites };
@@ -173,17 +152,23 @@ async fn failure_rate(ctx: &Context, report: &ScanReport) {
     stands(ctx, Cause::FailureRate, alert.into_iter().collect()).await;
 }
 
-async fn layout_changed(ctx: &Context, changed: &Changed) {
-    let many = changed.customers.len() as u64;
-    let alert = tool_changed(many, changed.looked).then(|| {
-        let ids: Vec<&str> = changed.customers.iter().take(NAMED).map(CustomerId::as_str).collect();
-        let more = if changed.customers.len() > NAMED { ", …" } else { "" };
-        NewAlert {
-            cause: Cause::LayoutChanged,
-            key: String::new(),
-            customer: None,
-            detail: format!("{many} of {} customers: {}{more}", changed.looked, ids.join(", ")),
-        }
+/// One alert, whatever of it is seen: pages that cannot be understood, and pages that can and are made of other parts.
+async fn layout_changed(ctx: &Context, report: &ScanReport) {
+    let misread = &report.misread;
+    let mut details = Vec::new();
+    if misread.tool_changed() {
+        let mut ids: Vec<&str> = misread.first.iter().map(CustomerId::as_str).collect();
+        ids.sort_unstable();
+        let more = if misread.customers > ids.len() as u64 { ", …" } else { "" };
+        details.push(format!("{} of {} customers: {}{more}", misread.customers, misread.asked, ids.join(", ")));
+    }
+    let news = layouts::news(ctx, &report.layouts).await;
+    details.extend(news.iter().map(|(host, news)| layouts::told(host, news)));
+    let alert = (!details.is_empty()).then(|| NewAlert {
+        cause: Cause::LayoutChanged,
+        key: String::new(),
+        customer: None,
+        detail: details.join(" / "),
     });
     stands(ctx, Cause::LayoutChanged, alert.into_iter().collect()).await;
 }

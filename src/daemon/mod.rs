@@ -11,6 +11,7 @@ pub mod control;
 pub mod corroborate;
 pub mod deliver;
 pub mod digest;
+mod layouts;
 pub mod look;
 pub mod mailing;
 pub mod notify;

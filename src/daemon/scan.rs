@@ -19,7 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use self::queue::{Next, Queue, Waiting};
-use super::alert::{self, Changed};
+use super::alert;
 use super::corroborate;
 use super::look::{self, Logon, Looked};
 use super::progress::Progress;
@@ -29,6 +29,7 @@ use crate::domain::Timestamp;
 use crate::domain::campaign::{Campaign, Standing};
 use crate::domain::case::{Case, CaseEvent, LookKind};
 use crate::domain::guard::{self, RefusalStreak};
+use crate::domain::layout::{HostLayouts, Misread};
 use crate::domain::observation::{Consent, CustomerLook, Failure, Observation, Reason, Verdict, observations};
 use crate::domain::site::CustomerId;
 use crate::fleet::Quarantined;
@@ -58,8 +59,10 @@ pub struct ScanReport {
     pub sites: SiteCounts,
     /// Customers that had no affected site before and have one now.
     pub newly_affected: u64,
-    /// Customers whose pages did not look as they should.
-    pub changed: Changed,
+    /// Customers whose pages did not look as they should; so many of them mean that the tool changed. One alert, not a thousand.
+    pub misread: Misread,
+    /// What the pages that were read are made of.
+    pub layouts: Vec<HostLayouts>,
     /// Why a guard stopped it, if one did.
     pub stopped: Option<String>,
     /// It was cancelled before its end, or its time was over.
@@ -72,18 +75,8 @@ pub struct ScanReport {
     pub asked: u64,
     /// Unreadable sites (or customers none of whose sites could be listed) by reason.
     pub unreadable_by_reason: BTreeMap<Reason, u64>,
-    /// Customers with a page that is not as it was: `layout_changed`.
-    pub layout_changed: u64,
-    /// So many of those that it is the tool that changed, not a customer: see [`layout_suspected`]. One alert, not a thousand.
-    pub layout_suspected: bool,
     /// Customers that were not asked because their host was given up (`scan.host_failures`).
     pub not_asked: u64,
-}
-
-/// Whether so many customers' pages changed that the tool itself must have: 5 at least, and 5 % of those asked.
-#[must_use]
-pub fn layout_suspected(layout_changed: u64, asked: u64) -> bool {
-    layout_changed >= asked.div_ceil(20).max(5)
 }
 
 /// What became of the wish to scan.
@@ -261,14 +254,16 @@ impl<'a> Scan<'a> {
         }
         self.progress.total(self.total as u64);
         self.quarantined(&bad, each).await?;
+        drop(self.ctx.connector.take_layouts()); // of looks before this scan
         self.look_at_all(Queue::new(turns, self.request.no_save), stop, each).await?;
-        self.report.layout_suspected = layout_suspected(self.report.layout_changed, self.report.asked);
-        if self.report.layout_suspected {
+        self.report.layouts = self.ctx.connector.take_layouts();
+        let misread = &self.report.misread;
+        if misread.tool_changed() {
             tracing::error!(
-                "the pages of {} of {} customers are not as they were (layout_changed): the admin tool itself seems to \
-                 have changed; look at `kigen sites --verdict unreadable`, and at connector.exlook.labels",
-                self.report.layout_changed,
-                self.report.asked
+                "the pages of {} of {} customers are not as they were (layout_changed, unknown_value): the admin tool \
+                 itself seems to have changed; look at `kigen sites --verdict unreadable`, and at connector.exlook.labels",
+                misread.customers,
+                misread.asked
             );
         }
         Ok(())
@@ -444,13 +439,11 @@ impl<'a> Scan<'a> {
         let seen = looked.observations(&state.id, &state.sites);
         if looked.asked {
             self.report.asked += 1;
-            let changed = seen.iter().any(|o| o.verdict == Verdict::Unreadable(Reason::LayoutChanged));
-            self.report.layout_changed += u64::from(changed);
+            self.report.misread.note(&seen);
         }
         if state.sites.iter().any(|o| o.site.is_some()) {
             self.known_before += 1;
         }
-        self.report.changed.note(&seen);
         self.count(&seen, each);
         pending.push(Pending { state, seen, refused: looked.refused, at: looked.look.at, asked: looked.asked });
     }

@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use answer::Answer;
+pub use answer::{Drawn, drawn};
 pub use fault::Fault;
 pub use issued::Breach;
 pub use variant::{Charset, Controls, Hidden, Lettering, LogOff, SiteList, Tabs, Variant};

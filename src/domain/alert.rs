@@ -135,35 +135,9 @@ impl fmt::Display for Cause {
     }
 }
 
-/// Customers of one scan whose pages changed from which on it is the tool that changed: at least this many,
-const LAYOUT_MIN: u64 = 3;
-/// and this share of those looked at (1 in 20), or this many whatever the share.
-const LAYOUT_SHARE: u64 = 20;
-const LAYOUT_MANY: u64 = 20;
-
-/// Whether so many changed pages mean that the admin tool itself changed.
-#[must_use]
-pub fn tool_changed(changed: u64, looked: u64) -> bool {
-    changed >= LAYOUT_MIN && (changed >= LAYOUT_MANY || changed * LAYOUT_SHARE >= looked)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn one_odd_page_is_no_change_of_the_tool() {
-        let rows = [
-            ("two customers may be a coincidence", 2, 2, false),
-            ("three of a small fleet are not", 3, 60, true),
-            ("three of many are", 3, 61, false),
-            ("twenty are none in any fleet", 20, 100_000, true),
-            ("nothing is nothing", 0, 0, false),
-        ];
-        for (sentence, changed, looked, expected) in rows {
-            assert_eq!(tool_changed(changed, looked), expected, "{sentence}");
-        }
-    }
 
     #[test]
     fn words_and_causes_are_the_same() {

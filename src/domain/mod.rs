@@ -11,6 +11,7 @@ pub mod customer;
 pub mod delivery;
 pub mod guard;
 pub mod holidays;
+pub mod layout;
 pub mod observation;
 pub mod plan;
 pub mod site;

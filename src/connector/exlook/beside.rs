@@ -32,7 +32,7 @@ pub struct Region {
 /// The labels of a page, found once.
 #[derive(Debug)]
 pub struct Finder<'a> {
-    dom: &'a Dom,
+    dom: &'a Dom<'a>,
     /// By the label's key.
     found: HashMap<String, Vec<Occurrence>>,
     /// Which tokens are part of a label.
@@ -53,7 +53,7 @@ const MAX_CLIMB: usize = 40;
 impl<'a> Finder<'a> {
     /// Finds every label; `hidden` are the hidden fields that could be an answer.
     #[must_use]
-    pub fn new(dom: &'a Dom, words: &Words, hidden: Vec<usize>) -> Self {
+    pub fn new(dom: &'a Dom<'a>, words: &Words, hidden: Vec<usize>) -> Self {
         let mut finder = Self {
             dom,
             found: HashMap::new(),
@@ -87,14 +87,10 @@ impl<'a> Finder<'a> {
             let value = text.split_once([':', '：']).map(|(_, value)| value.trim().to_owned())?;
             return Some(Occurrence { tokens: start..start + 1, node, inline: Some(value) });
         }
-        let mut whole = String::new();
+        let mut rest = key;
         for at in start..self.dom.tokens.len().min(start + MAX_PIECES) {
-            let piece = self.dom.tokens[at].key.as_deref()?;
-            whole.push_str(piece);
-            if !key.starts_with(&whole) {
-                return None;
-            }
-            if whole == key {
+            rest = rest.strip_prefix(self.dom.tokens[at].key.as_deref()?)?;
+            if rest.is_empty() {
                 return Some(Occurrence { tokens: start..at + 1, node: self.dom.tokens[at].node, inline: None });
             }
         }
@@ -187,7 +183,7 @@ impl<'a> Finder<'a> {
         for _ in 0..MAX_CLIMB {
             let node = &self.dom.nodes[at];
             let alone = node.tokens == occurrence.tokens;
-            let found = match node.name.as_str() {
+            let found = match &*node.name {
                 "td" | "th" => self.beside_cell(at),
                 "dt" => self.beside_term(at),
                 "tr" if alone => self.below_row(at),
@@ -199,7 +195,7 @@ impl<'a> Finder<'a> {
             }
             let parent = node.parent;
             let free = self.dom.nodes[parent].tokens == occurrence.tokens || !is_barrier(&self.dom.nodes[parent].name);
-            let stays = matches!(self.dom.nodes[at].name.as_str(), "td" | "th" | "dt" | "dd");
+            let stays = matches!(&*self.dom.nodes[at].name, "td" | "th" | "dt" | "dd");
             if parent == 0 || !free || (stays && self.dom.nodes[parent].tokens != occurrence.tokens) {
                 break;
             }
@@ -300,7 +296,7 @@ impl<'a> Finder<'a> {
     fn rows_after(&self, row: usize) -> Vec<usize> {
         let mut rows: Vec<usize> = self.siblings_after(row).collect();
         let section = self.dom.nodes[row].parent;
-        if matches!(self.dom.nodes[section].name.as_str(), "thead" | "tbody") {
+        if matches!(&*self.dom.nodes[section].name, "thead" | "tbody") {
             for next in self.siblings_after(section) {
                 rows.extend(self.dom.children(next));
             }
@@ -324,7 +320,7 @@ impl<'a> Finder<'a> {
     }
 
     fn is_heading(&self, node: usize) -> bool {
-        matches!(self.dom.nodes[node].name.as_str(), "th" | "dt" | "label")
+        matches!(&*self.dom.nodes[node].name, "th" | "dt" | "label")
     }
 
     /// What is left of the element that this one is in.
@@ -346,7 +342,7 @@ impl<'a> Finder<'a> {
     fn following(&self, node: usize) -> Region {
         let Some(first) = self.siblings_after(node).find(|&s| self.has_content(s)) else { return Region::default() };
         // A table's next row or section is no value of what stands before it.
-        if matches!(self.dom.nodes[first].name.as_str(), "tr" | "tbody" | "thead" | "tfoot" | "dt" | "legend") {
+        if matches!(&*self.dom.nodes[first].name, "tr" | "tbody" | "thead" | "tfoot" | "dt" | "legend") {
             return Region::default();
         }
         let mut end = self.dom.nodes[first].end;
@@ -361,7 +357,7 @@ impl<'a> Finder<'a> {
             return Region::default();
         }
         for next in self.siblings_after(first) {
-            let name = self.dom.nodes[next].name.as_str();
+            let name = &*self.dom.nodes[next].name;
             let goes_on = if controls {
                 !has_text(next)
             } else {
@@ -377,7 +373,7 @@ impl<'a> Finder<'a> {
 }
 
 fn is_inline_or_text(dom: &Dom, node: usize) -> bool {
-    let name = dom.nodes[node].name.as_str();
+    let name = &*dom.nodes[node].name;
     name.is_empty() || is_inline(name)
 }
 

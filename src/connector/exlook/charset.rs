@@ -3,6 +3,8 @@
 //! The order is a browser's: BOM, HTTP header, the first 1024 bytes' `<meta>`; then what is left to guessing: valid UTF-8,
 //! else a detector with Japan in mind (the dearest step, so the last). `shift_jis` is windows-31j throughout (WHATWG).
 
+use std::borrow::Cow;
+
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 use encoding_rs::{Encoding, SHIFT_JIS, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
 
@@ -11,10 +13,10 @@ const PRESCAN: usize = 1024;
 
 /// A page's text, and the charset it was in.
 #[must_use]
-pub fn decode(bytes: &[u8], content_type: Option<&str>) -> (String, &'static Encoding) {
+pub fn decode<'a>(bytes: &'a [u8], content_type: Option<&str>) -> (Cow<'a, str>, &'static Encoding) {
     let (encoding, start) = sniff(bytes, content_type);
     let (text, _) = encoding.decode_without_bom_handling(&bytes[start..]);
-    (text.into_owned(), encoding)
+    (text, encoding)
 }
 
 fn sniff(bytes: &[u8], content_type: Option<&str>) -> (&'static Encoding, usize) {

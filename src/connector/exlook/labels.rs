@@ -11,25 +11,79 @@ use crate::domain::site::{AuthMethod, ServerType};
 /// What a text is compared by.
 #[must_use]
 pub fn key(text: &str) -> String {
-    let folded: Vec<char> =
-        text.nfkc().filter(|c| !c.is_whitespace() && !is_invisible(*c)).flat_map(char::to_lowercase).collect();
-    let mut out = String::with_capacity(folded.len() * 3);
-    for (at, &c) in folded.iter().enumerate() {
-        // 「サーバ」 is 「サーバー」: the mark is dropped where its word ends, so where no katakana follows.
-        let ends_word = c == 'ー' && !folded.get(at + 1).copied().is_some_and(is_katakana);
-        if !(ends_word && at > 0 && is_katakana(folded[at - 1])) {
-            out.push(c);
+    plain_key(text).unwrap_or_else(|| any_key(text))
+}
+
+/// The [`key`] of any text, by its definition.
+#[must_use]
+pub fn any_key(text: &str) -> String {
+    let mut key = Key::with_capacity(text.len());
+    text.nfkc()
+        .filter(|c| !c.is_whitespace() && !is_invisible(*c))
+        .flat_map(char::to_lowercase)
+        .for_each(|c| key.push(c));
+    key.done()
+}
+
+/// The same for a text of characters of which each is its own normal form, or has a simple one, whatever stands beside
+/// it: nearly all texts of nearly all pages, at a tenth of the cost.
+fn plain_key(text: &str) -> Option<String> {
+    let mut key = Key::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\t'..='\r' | ' ' | '\u{a0}' | '\u{3000}' => {}
+            '\0'..='\u{7f}' => key.push(c.to_ascii_lowercase()),
+            // Hiragana, katakana and the long-vowel mark, 、。々「」, the unified ideographs.
+            '\u{3041}'..='\u{3096}' | '\u{30a1}'..='\u{30fa}' | 'ー' | '\u{4e00}'..='\u{9fff}' => key.push(c),
+            '、' | '。' | '々' | '「'..='】' | '・' => key.push(c),
+            // The full-width forms of ASCII.
+            '！'..='～' => key.push(char::from_u32(u32::from(c) - 0xfee0)?.to_ascii_lowercase()),
+            _ => return None,
         }
     }
-    out
+    Some(key.done())
+}
+
+/// A key in the making: 「サーバ」 is 「サーバー」, so the long-vowel mark is dropped where its word ends, which is where no
+/// katakana follows.
+struct Key {
+    out: String,
+    last: char,
+    mark: bool,
+}
+
+impl Key {
+    fn with_capacity(bytes: usize) -> Self {
+        Self { out: String::with_capacity(bytes), last: ' ', mark: false }
+    }
+
+    fn push(&mut self, c: char) {
+        if std::mem::take(&mut self.mark) && is_katakana(c) {
+            self.out.push('ー');
+        }
+        if c == 'ー' && is_katakana(self.last) {
+            self.mark = true;
+        } else {
+            self.out.push(c);
+        }
+        self.last = c;
+    }
+
+    fn done(self) -> String {
+        self.out
+    }
 }
 
 /// What a label is compared by: its [`key`] without the punctuation around it (a colon after it, a mark before it).
 #[must_use]
 pub fn label_key(text: &str) -> String {
     // The punctuation goes first: a long-vowel mark before a colon ends its word.
-    let key = key(text);
-    key.trim_matches(|c: char| !c.is_alphanumeric()).to_owned()
+    let mut key = key(text);
+    let inner = |c: char| c.is_alphanumeric();
+    key.truncate(key.trim_end_matches(|c| !inner(c)).len());
+    let marks = key.len() - key.trim_start_matches(|c| !inner(c)).len();
+    key.drain(..marks);
+    key
 }
 
 /// A text as it is shown to people: trimmed, white space collapsed, control characters gone, at most 200 characters.

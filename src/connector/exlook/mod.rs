@@ -4,10 +4,13 @@
 //! [`session`], parsing in the other files, which are pure. Invariant: the only button that is ever pressed is log-on.
 
 pub mod beside;
+mod builder;
 pub mod charset;
 pub mod dom;
 mod failures;
+pub mod fast;
 pub mod labels;
+pub mod layout;
 pub mod pages;
 pub mod said;
 pub mod script;
@@ -15,6 +18,7 @@ pub mod session;
 pub mod settings;
 mod sink;
 pub mod sites;
+pub mod tree;
 pub mod webforms;
 
 use std::collections::HashMap;
@@ -32,6 +36,7 @@ use super::http::Polite;
 use super::{Account, Connector, ConnectorError};
 use crate::clock::Clock;
 use crate::config::{ExlookConfig, ScanConfig};
+use crate::domain::layout::HostLayouts;
 use crate::domain::observation::{CustomerLook, Failure, Reason, SiteLook};
 use crate::domain::site::CustomerId;
 use crate::metrics::Metrics;
@@ -45,6 +50,8 @@ pub struct Exlook {
     scan: ScanConfig,
     /// Parsing is the dearest part of a look; so many at once as there are cores.
     parsers: Arc<Semaphore>,
+    /// What the settings' pages were made of.
+    layouts: layout::Tally,
     /// One session a customer at a time.
     turns: Mutex<HashMap<CustomerId, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -63,6 +70,7 @@ impl Exlook {
             logon_url: config.logon_url.clone(),
             scan: scan.clone(),
             parsers: Arc::new(Semaphore::new(cores)),
+            layouts: layout::Tally::default(),
             turns: Mutex::new(HashMap::new()),
         })
     }
@@ -83,7 +91,12 @@ impl Exlook {
             Page::parse(&body, content_type.as_deref(), &words)
         });
         match parsed.await {
-            Ok(Ok(page)) => Ok(page),
+            Ok(Ok(page)) => {
+                if let Some(fast::Irregular(why)) = page.irregular {
+                    tracing::debug!("a page was read by the full parser, at several times the cost: {why}");
+                }
+                Ok(page)
+            }
             Ok(Err(dom::TooComplex)) => {
                 Err(Failure::new(Reason::TooLarge, "the page has too many elements or is nested too deeply to be read"))
             }
@@ -110,6 +123,9 @@ impl Connector for Exlook {
         let mut session = Session::new(self, account, deadline);
         let ended = tokio::time::timeout_at(deadline, session.run()).await;
         let inside = session.was_let_in();
+        if let (Some(layout), Some(host)) = (session.layout(), session.host()) {
+            self.layouts.note(&host, layout);
+        }
         let (listed, mut looks) = session.into_parts();
         let at = self.clock.now();
         let failure = match ended {
@@ -131,5 +147,9 @@ impl Connector for Exlook {
             looks.push(SiteLook { site, read: Err(failure), at });
         }
         CustomerLook { sites: Ok(looks), at }
+    }
+
+    fn take_layouts(&self) -> Vec<HostLayouts> {
+        self.layouts.take()
     }
 }

@@ -8,12 +8,15 @@ use encoding_rs::Encoding;
 use percent_encoding::percent_decode_str;
 
 use super::charset;
-use super::dom::{Dom, TooComplex};
+use super::dom::{Dom, TooComplex, unified};
+use super::fast::Irregular;
 use super::labels::{Label, Words, label_key};
+use super::layout::layout;
 use super::script;
 use super::settings::Reader;
 use super::sites::{SiteList, site_list};
 use super::webforms::{Control, Form, Kind, forms};
+use crate::domain::layout::Layout;
 use crate::domain::observation::{Failure, Settings};
 
 /// What a click does.
@@ -71,6 +74,8 @@ pub struct Page {
     pub settings: Result<Settings, Failure>,
     /// Whether both settings' labels are there.
     pub shows_settings: bool,
+    /// What the settings' part is made of, if it is there.
+    pub layout: Option<Layout>,
     /// The log-off control.
     pub log_off: Option<Press>,
     /// The page's texts as keys, bounded: for the phrases of [`super::said`].
@@ -79,6 +84,8 @@ pub struct Page {
     pub title: String,
     /// What saves: names and postback targets that must never be sent.
     pub saves: HashSet<String>,
+    /// Why the full parser had to read it, if it had to.
+    pub irregular: Option<Irregular>,
 }
 
 impl Page {
@@ -88,17 +95,23 @@ impl Page {
     /// [`TooComplex`] when it cannot be parsed within bounds.
     pub fn parse(bytes: &[u8], content_type: Option<&str>, words: &Words) -> Result<Self, TooComplex> {
         let (text, charset) = charset::decode(bytes, content_type);
-        let dom = Dom::parse(&text)?;
-        drop(text);
+        let text = unified(text);
+        let (dom, irregular) = Dom::parse(&text)?;
+        Ok(Self::of(dom, charset, words, irregular))
+    }
+
+    /// What stands on a page that is parsed already.
+    #[must_use]
+    pub fn of(dom: Dom<'_>, charset: &'static Encoding, words: &Words, irregular: Option<Irregular>) -> Self {
         let forms = forms(&dom);
         let clickable = Clickables::new(&dom, &forms);
-        let (sites, settings, shows_settings) = {
+        let (sites, settings, shows_settings, layout) = {
             let reader = Reader::new(&dom, &forms, words);
             let shows = |label: &Label| !reader.finder.occurrences(&label.key).is_empty();
             let shows_settings = shows(&words.server_type) && shows(&words.auth_method);
-            (site_list(&reader, words), reader.settings(words), shows_settings)
+            (site_list(&reader, words), reader.settings(words), shows_settings, layout(&reader, words))
         };
-        Ok(Self {
+        Self {
             charset,
             base: dom.nodes.iter().find(|n| n.name == "base").and_then(|n| n.attr("href")).map(str::to_owned),
             passwords: forms.iter().flat_map(|f| &f.controls).filter(|c| is_typed_in(&dom, c, Kind::Password)).count(),
@@ -107,12 +120,14 @@ impl Page {
             sites,
             settings,
             shows_settings,
+            layout,
             log_off: clickable.labelled(&LOG_OFF).filter(|press| !matches!(press, Press::Submit { .. })),
-            texts: texts(&dom),
             title: label_key(&dom.title),
             saves: clickable.saves(&words.save.key),
             forms,
-        })
+            texts: texts(dom),
+            irregular,
+        }
     }
 
     /// Whether this is the log-on page: a password field, and nothing of the tool's inside.
@@ -142,9 +157,9 @@ const NEVER: [&str; 12] =
     ["保存", "save", "設定", "変更", "クリア", "clear", "リセット", "reset", "キャンセル", "cancel", "忘れ", "登録"];
 
 /// The page's texts as keys, at most 64 KiB of them.
-fn texts(dom: &Dom) -> Vec<String> {
+fn texts(dom: Dom<'_>) -> Vec<String> {
     let mut room = 64 * 1024_usize;
-    let shown = dom.tokens.iter().filter_map(|t| t.key.clone());
+    let shown = dom.tokens.into_iter().filter_map(|t| t.key);
     let mut texts: Vec<String> = Vec::new();
     for text in dom.alerts.iter().map(|a| label_key(a)).chain(shown) {
         let Some(left) = room.checked_sub(text.len()) else { break };
@@ -158,7 +173,7 @@ fn texts(dom: &Dom) -> Vec<String> {
 #[must_use]
 pub fn press_of(dom: &Dom, forms: &[Form], index: usize) -> Option<Press> {
     let node = &dom.nodes[index];
-    if node.name.is_empty() || matches!(node.name.as_str(), "form" | "body" | "select" | "link" | "base") {
+    if node.name.is_empty() || matches!(&*node.name, "form" | "body" | "select" | "link" | "base") {
         return None;
     }
     if let Some((form, at)) = submit_at(dom, forms, index) {
@@ -169,10 +184,10 @@ pub fn press_of(dom: &Dom, forms: &[Form], index: usize) -> Option<Press> {
             _ => Some(Press::Submit { form, control: at }),
         };
     }
-    let href = node.attr("href").filter(|_| matches!(node.name.as_str(), "a" | "area")).map(str::trim);
+    let href = node.attr("href").filter(|_| matches!(&*node.name, "a" | "area")).map(str::trim);
     let code = href.and_then(javascript);
     let scripts = [code.as_deref(), node.attr("onclick"), node.attr("onmousedown")];
-    if node.has("disabled") && !matches!(node.name.as_str(), "td" | "tr" | "li") {
+    if node.has("disabled") && !matches!(&*node.name, "td" | "tr" | "li") {
         return None;
     }
     for script in scripts.into_iter().flatten() {
@@ -195,7 +210,7 @@ fn javascript(href: &str) -> Option<String> {
 
 fn submit_at(dom: &Dom, forms: &[Form], index: usize) -> Option<(usize, usize)> {
     let node = &dom.nodes[index];
-    if !matches!(node.name.as_str(), "input" | "button") {
+    if !matches!(&*node.name, "input" | "button") {
         return None;
     }
     let form = node.form.and_then(|owner| forms.iter().position(|f| f.node == owner))?;
@@ -343,7 +358,7 @@ fn logon_button(dom: &Dom, forms: &[Form], form: usize) -> Option<Press> {
     let owner = forms[form].node;
     for index in 0..dom.nodes.len() {
         let inside = dom.nodes[index].form == Some(owner) || form_of(dom, forms, index) == form;
-        if !inside || !matches!(dom.nodes[index].name.as_str(), "a" | "input" | "button" | "span" | "div" | "img") {
+        if !inside || !matches!(&*dom.nodes[index].name, "a" | "input" | "button" | "span" | "div" | "img") {
             continue;
         }
         if let Some(post @ Press::PostBack { .. }) = press_of(dom, forms, index)

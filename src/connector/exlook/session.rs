@@ -22,6 +22,7 @@ use super::sites::{Choose, SiteList};
 use super::webforms::Form;
 use crate::connector::Account;
 use crate::connector::http::{Answer, Request, Retry, host_name};
+use crate::domain::layout::Layout;
 use crate::domain::observation::{Failure, Reason, Settings, SiteLook};
 use crate::domain::site::SiteName;
 
@@ -77,6 +78,8 @@ pub struct Session<'a> {
     last: Option<View>,
     listed: Option<Vec<SiteName>>,
     looks: Vec<SiteLook>,
+    /// What the settings' page of the first site is made of.
+    layout: Option<Layout>,
 }
 
 impl<'a> Session<'a> {
@@ -96,6 +99,7 @@ impl<'a> Session<'a> {
             last: None,
             listed: None,
             looks: Vec::new(),
+            layout: None,
         }
     }
 
@@ -103,6 +107,19 @@ impl<'a> Session<'a> {
     #[must_use]
     pub fn was_let_in(&self) -> bool {
         self.let_in
+    }
+
+    /// What the settings' page is made of, if one was seen.
+    #[must_use]
+    pub fn layout(&self) -> Option<Layout> {
+        self.layout.clone()
+    }
+
+    /// The host of the log-on URL, with its port where that is not the usual one.
+    #[must_use]
+    pub fn host(&self) -> Option<String> {
+        let host = self.logon_url.host_str()?;
+        Some(self.logon_url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
     }
 
     /// The sites that were listed, and the looks at the first of them.
@@ -344,6 +361,9 @@ impl<'a> Session<'a> {
             let shown = list.shown == Some(at);
             let fixed = list.entries[at].choose == Choose::Nothing;
             if shown && (chosen > 0 || fixed || view.page.settings.is_ok()) {
+                if self.layout.is_none() {
+                    self.layout.clone_from(&view.page.layout);
+                }
                 return view.page.settings.clone().map_err(|f| with_path(f, view.url.path()).into());
             }
             if fixed {

@@ -16,7 +16,7 @@ use crate::domain::observation::{Failure, RawSettings, Reason, Settings};
 #[derive(Debug)]
 pub struct Reader<'a> {
     /// The page.
-    pub dom: &'a Dom,
+    pub dom: &'a Dom<'a>,
     /// Its forms.
     pub forms: &'a [Form],
     /// Its labels.
@@ -30,7 +30,7 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Prepares a page.
     #[must_use]
-    pub fn new(dom: &'a Dom, forms: &'a [Form], words: &Words) -> Self {
+    pub fn new(dom: &'a Dom<'a>, forms: &'a [Form], words: &Words) -> Self {
         let mut controls = Vec::new();
         let mut hidden = Vec::new();
         for (form_at, form) in forms.iter().enumerate() {
@@ -88,7 +88,7 @@ impl<'a> Reader<'a> {
         let end = self.dom.nodes[node.parent].tokens.end;
         let following = node.tokens.start + 1..end;
         let tokens: Vec<usize> = following.take_while(|&t| self.dom.tokens[t].key.is_some()).collect();
-        let text = tokens.iter().map(|&t| self.dom.nodes[self.dom.tokens[t].node].text.as_str()).collect::<String>();
+        let text = tokens.iter().map(|&t| &*self.dom.nodes[self.dom.tokens[t].node].text).collect::<String>();
         match collapsed(&text) {
             text if text.is_empty() => (control.value.clone(), Vec::new()),
             text => (text, tokens),
@@ -263,7 +263,7 @@ impl<'a> Reader<'a> {
         let tokens = self.dom.tokens.iter().enumerate().skip(first).take_while(move |(_, t)| t.node < end);
         tokens
             .filter(|(_, t)| t.key.is_some() && !self.dom.nodes[t.node].unshown)
-            .map(|(at, t)| (at, self.dom.nodes[t.node].text.as_str()))
+            .map(|(at, t)| (at, &*self.dom.nodes[t.node].text))
     }
 
     /// The text as a whole; where it has remarks around it, the one piece that we know.

@@ -225,7 +225,7 @@ fn last_radio_wins(form: &mut Form) {
 
 fn control(dom: &Dom, index: usize) -> Option<Control> {
     let node = &dom.nodes[index];
-    let kind = match node.name.as_str() {
+    let kind = match &*node.name {
         "select" => Kind::Select,
         "textarea" => Kind::Area,
         "button" => match node.attr("type").map(|t| t.trim().to_ascii_lowercase()).as_deref() {

@@ -2,9 +2,9 @@
 
 use super::form::Form;
 use super::issued::{self, Breach, Checked, Does, Issued, Place};
-use super::session::Session;
+use super::session::{Session, Sessions};
 use super::variant::{Charset, Variant};
-use super::world::World;
+use super::world::{LogonLook, World, WorldCustomer};
 use super::{Fault, fault::Stage, pages, text};
 
 /// Where the tool lives; IIS does not tell upper from lower case.
@@ -385,6 +385,37 @@ fn posted_back(world: &mut World, request: &Request, variant: Variant, at: usize
         Some(Does::ShowSiteOf(_)) => Moved::To(site(checked.chosen.unwrap_or(place.site)), saved),
         Some(Does::LogOff) => Moved::Off,
     })
+}
+
+/// A page as it would be sent.
+#[derive(Debug, Clone)]
+pub struct Drawn {
+    /// The body.
+    pub body: Vec<u8>,
+    /// `Content-Type`.
+    pub content_type: &'static str,
+}
+
+/// Pages that a customer may come to see, without a visitor: the log-on page, the one that changes the password, each tab
+/// with the customer's first site, and last the settings of its last one.
+#[must_use]
+pub fn drawn(customer: &WorldCustomer, look: LogonLook, seed: u64) -> Vec<Drawn> {
+    let mut tokens = Sessions::new(seed);
+    let variant = customer.variant;
+    let mut all = Vec::new();
+    let mut draw = |form: Form, title: &str, kib: usize| {
+        let (html, _) = form.finish("./default.aspx", Place::default(), variant.hidden, kib, &mut tokens);
+        let Response { body, content_type, .. } = page(variant.charset, title, &html);
+        all.push(Drawn { body, content_type });
+    };
+    draw(pages::logon(look, Some(text::REFUSED)), "ログオン", 1);
+    draw(pages::change_password(customer), "パスワードの変更", 1);
+    let tabs = (0..4).map(|tab| Place { tab, site: 0 });
+    let last = Place { tab: pages::wanted_tab(variant), site: customer.sites.len().saturating_sub(1) };
+    for place in tabs.chain([last]) {
+        draw(pages::tool(customer, place, false), "ExLook管理ツール", variant.view_state_kib);
+    }
+    all
 }
 
 /// A whole page in its charset, told the way the charset says.
