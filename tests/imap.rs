@@ -150,7 +150,7 @@ async fn a_hostile_server_gets_a_clear_error_at_once() {
         ("asks out of turn", ">* OK ready|<K1|>+ go on", "asks for what no command has"),
         ("sends a NUL", ">* OK ready|<K1|>>* a\\0b\\r\\n", "a NUL"),
         ("offers no sign-in", ">* OK ready|<K1|>* CAPABILITY LOGINDISABLED|>K1 OK", "does not offer a sign-in"),
-        ("asks for the password for ever", &format!("{GREETED}|<K2|>+ |<AHRh|>+ |"), "asks for what no command has"),
+        ("asks for the password for ever", &format!("{GREETED}|<K2|>+ |<AHRh|>+ "), "asks for what no command has"),
         (
             "refuses the password, and quotes it",
             &format!("{GREETED}|<K2|>+ |<AHRh|>K2 NO [AUTHENTICATIONFAILED] taro@a.example AHRhcm8Aczplcy1jcmV0 s:es-cret"),

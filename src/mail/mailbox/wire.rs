@@ -75,6 +75,8 @@ enum Said {
 /// One connection.
 pub(super) struct Wire {
     stream: Box<dyn Stream>,
+    /// What is read into; not in a future, which debug builds copy from frame to frame.
+    page: Vec<u8>,
     /// Received, not yet read; bounded by one line and one page.
     received: Vec<u8>,
     timeout: Duration,
@@ -85,7 +87,7 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) fn new(stream: Box<dyn Stream>, timeout: Duration) -> Self {
-        Self { stream, received: Vec::new(), timeout, commands: 0, budget: ANSWER_MAX }
+        Self { stream, page: vec![0; PAGE], received: Vec::new(), timeout, commands: 0, budget: ANSWER_MAX }
     }
 
     /// The server's first words: `OK`, `PREAUTH` or `BYE`, and the rest of the line.
@@ -256,11 +258,10 @@ impl Wire {
     }
 
     async fn fill(&mut self) -> Result<(), MailboxError> {
-        let mut page = [0; PAGE];
-        match self.stream.read(&mut page).await.map_err(broken)? {
+        match self.stream.read(&mut self.page).await.map_err(broken)? {
             0 => Err(MailboxError::Closed),
             n => {
-                self.received.extend_from_slice(&page[..n]);
+                self.received.extend_from_slice(&self.page[..n]);
                 Ok(())
             }
         }
