@@ -240,6 +240,28 @@ async fn health_and_metrics_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mailbox_that_does_not_answer_keeps_nothing_from_stopping() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let settings = Settings {
+        schedule: "scan = \"0 0 1 1 *\"\nnotices = \"0 0 1 1 *\"\nbounces = \"* * * * * *\"".to_owned(),
+        mail: format!(
+            "[mail.bounces.imap]\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"\npassword = {{ env = \"HOME\" }}",
+            silent.local_addr().unwrap().port()
+        ),
+        ..Settings::default()
+    };
+    let lab = Lab::with(vec![affected("A1")], settings).await;
+    tokio::task::block_in_place(|| {
+        let mut daemon = Daemon::start(&lab, |_| {});
+        daemon.wait_for("READY=1");
+        // Taken, and nothing said.
+        let _held = silent.accept().unwrap();
+        let took = daemon.stop();
+        assert!(took < Duration::from_secs(10), "{took:?}");
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn undeliverable_mail_is_read_on_schedule() {
     let settings = Settings {
         schedule: format!("{}\nbounces = \"*/2 * * * * *\"", every_second().schedule),

@@ -198,7 +198,7 @@ impl Wire {
     async fn line(&mut self) -> Result<Line, MailboxError> {
         let mut line = Line::default();
         loop {
-            let bytes = self.to_line_end().await?;
+            let bytes = self.rest_of_line().await?;
             if bytes.contains(&0) {
                 return Err(MailboxError::Protocol("the server sent a NUL"));
             }
@@ -214,7 +214,7 @@ impl Wire {
     }
 
     /// Up to the next line end, which is left out.
-    async fn to_line_end(&mut self) -> Result<Vec<u8>, MailboxError> {
+    async fn rest_of_line(&mut self) -> Result<Vec<u8>, MailboxError> {
         let mut searched = 0;
         loop {
             if let Some(end) = self.received[searched..].iter().position(|b| *b == b'\n').map(|i| i + searched) {
