@@ -238,3 +238,66 @@ async fn health_and_metrics_answer() {
         daemon.stop();
     });
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mailbox_that_does_not_answer_keeps_nothing_from_stopping() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let settings = Settings {
+        schedule: "scan = \"0 0 1 1 *\"\nnotices = \"0 0 1 1 *\"\nbounces = \"* * * * * *\"".to_owned(),
+        mail: format!(
+            "[mail.bounces.imap]\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"\npassword = {{ env = \"HOME\" }}",
+            silent.local_addr().unwrap().port()
+        ),
+        ..Settings::default()
+    };
+    let lab = Lab::with(vec![affected("A1")], settings).await;
+    tokio::task::block_in_place(|| {
+        let mut daemon = Daemon::start(&lab, |_| {});
+        daemon.wait_for("READY=1");
+        // Taken, and nothing said.
+        let _held = silent.accept().unwrap();
+        let took = daemon.stop();
+        assert!(took < Duration::from_secs(10), "{took:?}");
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn undeliverable_mail_is_read_on_schedule() {
+    let settings = Settings {
+        schedule: format!("{}\nbounces = \"*/2 * * * * *\"", every_second().schedule),
+        mail: "envelope_from = \"bounces@vendor.example\"\n[mail.bounces]\nmaildir = \"bounces\"".to_owned(),
+        ..Settings::default()
+    };
+    let lab = Lab::with(vec![affected("A1")], settings).await;
+    for part in ["tmp", "new", "cur"] {
+        std::fs::create_dir_all(lab.path("bounces").join(part)).unwrap();
+    }
+    tokio::task::block_in_place(|| {
+        let mut daemon = Daemon::start(&lab, |_| {});
+        daemon.wait_for("READY=1");
+        wait_until("told", || lab.told().len() == 1);
+        let report = format!(
+            "Return-Path: <>\nFrom: MAILER-DAEMON@mx.example\nTo: {}\nSubject: Undelivered Mail\nMIME-Version: 1.0\n\
+             Content-Type: multipart/report; report-type=delivery-status; boundary=\"b\"\n\n--b\n\
+             Content-Type: message/delivery-status\n\nReporting-MTA: dns; mx.example\n\n\
+             Final-Recipient: rfc822; admin@a1.example\nAction: failed\nStatus: 5.1.1\n\
+             Diagnostic-Code: smtp; 550 5.1.1 User unknown\n--b--\n",
+            lab.told()[0].envelope_from
+        );
+        std::fs::write(lab.path("bounces/tmp/1.mx"), report).unwrap();
+        std::fs::rename(lab.path("bounces/tmp/1.mx"), lab.path("bounces/new/1.mx")).unwrap();
+        wait_until("the report is read and marked", || lab.path("bounces/cur/1.mx:2,S").exists());
+        wait_until("the run says so", || daemon.log().contains(": 1 dead"));
+        assert!(daemon.log().contains("a***@a1.example: the address is dead"), "{}", daemon.log());
+
+        // A mailbox that cannot be read stops nothing else, and the operators are told.
+        std::fs::rename(lab.path("bounces"), lab.path("elsewhere")).unwrap();
+        let told = |lab: &Lab| lab.alerted().iter().any(|m| m.data.windows(14).any(|w| w == b"bounces_unread"));
+        wait_until("the failure is logged", || daemon.log().contains("cannot read the bounce maildir"));
+        wait_until("the operators are told", || told(&lab) || daemon.log().contains("cause=bounces_unread"));
+        let scans = |daemon: &Daemon| daemon.log().matches("1 customers, 1 sites").count();
+        let before = scans(&daemon);
+        wait_until("scans go on", || scans(&daemon) > before);
+        daemon.stop();
+    });
+}

@@ -114,7 +114,7 @@ async fn follow(stream: TcpStream, script: &str) -> Result<(), String> {
 
 /// Reads all there is, as a run does; the mails, and where it got to.
 async fn run(config: ImapConfig, position: Option<&str>) -> Result<(Vec<String>, String), MailboxError> {
-    let config = BouncesConfig { from: BouncesFrom::Imap(config), verp: true };
+    let config = BouncesConfig { from: BouncesFrom::Imap(Box::new(config)), verp: true };
     let mut mailbox = mailbox::open(&config, position).await?;
     let mut mails = Vec::new();
     while let Some(mail) = mailbox.next().await? {
@@ -150,10 +150,12 @@ async fn a_hostile_server_gets_a_clear_error_at_once() {
         ("asks out of turn", ">* OK ready|<K1|>+ go on", "asks for what no command has"),
         ("sends a NUL", ">* OK ready|<K1|>>* a\\0b\\r\\n", "a NUL"),
         ("offers no sign-in", ">* OK ready|<K1|>* CAPABILITY LOGINDISABLED|>K1 OK", "does not offer a sign-in"),
-        ("asks for the password for ever", &format!("{GREETED}|<K2|>+ |<AHRh|>+ |"), "asks for what no command has"),
+        ("asks for the password for ever", &format!("{GREETED}|<K2|>+ |<AHRh|>+ "), "asks for what no command has"),
         (
             "refuses the password, and quotes it",
-            &format!("{GREETED}|<K2|>+ |<AHRh|>K2 NO [AUTHENTICATIONFAILED] taro@a.example AHRhcm8Aczplcy1jcmV0 s:es-cret"),
+            &format!(
+                "{GREETED}|<K2|>+ |<AHRh|>K2 NO [AUTHENTICATIONFAILED] taro@a.example AHRhcm8Aczplcy1jcmV0 s:es-cret"
+            ),
             "refused the sign-in: [AUTHENTICATIONFAILED] t***@a.example *** ***",
         ),
         (
@@ -172,10 +174,18 @@ async fn a_hostile_server_gets_a_clear_error_at_once() {
         ("finds what was not asked for", "{in}|<K4|>* SEARCH 1 99|>K4 OK", "not asked for"),
         ("finds what is no UID", "{in}|<K4|>* SEARCH one|>K4 OK", "what is no UID"),
         ("finds without an end", "{in}|<K4|>>* SEARCH |endless", "line that is too long"),
-        ("brings a mail beyond belief", "{found}|<K5 UID FETCH 1 |>* 1 FETCH (UID 1 BODY[]<0> {4294967295}", "longer than"),
+        (
+            "brings a mail beyond belief",
+            "{found}|<K5 UID FETCH 1 |>* 1 FETCH (UID 1 BODY[]<0> {4294967295}",
+            "longer than",
+        ),
         ("brings a mail beyond numbers", "{found}|<K5|>* 1 FETCH (UID 1 BODY[] {99999999999999999999}", "longer than"),
         ("brings a mail without an end", "{found}|<K5|>>* 1 FETCH (UID 1 BODY[] \"|endless", "line that is too long"),
-        ("goes in the middle of a mail", "{found}|<K5|>>* 1 FETCH (UID 1 BODY[] {9}\\r\\nhalf|close", "closed the connection"),
+        (
+            "goes in the middle of a mail",
+            "{found}|<K5|>>* 1 FETCH (UID 1 BODY[] {9}\\r\\nhalf|close",
+            "closed the connection",
+        ),
         ("floods in the place of a mail", "{found}|<K5|flood", "too many lines"),
     ];
     for (why, script, expected) in rows {
@@ -218,7 +228,9 @@ async fn mails_are_read_once_and_marked_and_the_next_run_goes_on_behind_them() {
              {{{length}}}\\r\\n{text})\\r\\n|>{command} OK fetched"
         )
     };
-    let stored = |command: &str, uid: u32| format!("<{command} UID STORE {uid} +FLAGS.SILENT (\\Seen $KigenRead)|>{command} OK stored");
+    let stored = |command: &str, uid: u32| {
+        format!("<{command} UID STORE {uid} +FLAGS.SILENT (\\Seen $KigenRead)|>{command} OK stored")
+    };
     let goodbye = "<KX LOGOUT|>* BYE bye|>KX OK done";
     let first = format!(
         "{{found}}|{}|{}|{}|>* 9 EXISTS|{}|{goodbye}",
@@ -236,10 +248,7 @@ async fn mails_are_read_once_and_marked_and_the_next_run_goes_on_behind_them() {
          >K5 NO [SERVERBUG] sorry|<K6 UID FETCH 6 |>* 2 FETCH (FLAGS (\\Seen) UID 1)|>K6 OK|{}|<K8 UID STORE 7 |>K8 NO full|{goodbye}",
         mail("K7", 7, "seven")
     );
-    let fourth = format!(
-        "{GREETED}|{SIGNED_IN}|{select}|{}|<K5 UID STORE 5 |>K5 OK|{goodbye}",
-        mail("K4", 5, "five")
-    );
+    let fourth = format!("{GREETED}|{SIGNED_IN}|{select}|{}|<K5 UID STORE 5 |>K5 OK|{goodbye}", mail("K4", 5, "five"));
     // The server counts anew: everything is read again, which the digests make harmless.
     let anew = SELECTED.replace("[UIDVALIDITY 5]", "[UIDVALIDITY 6]").replace("[READ-WRITE]", "[READ-ONLY]");
     let fifth = format!(
@@ -268,8 +277,16 @@ async fn mails_are_read_once_and_marked_and_the_next_run_goes_on_behind_them() {
 async fn nothing_is_said_in_the_clear_where_starttls_is_wanted() {
     let rows = [
         ("refuses it", ">* OK ready|<K1 STARTTLS|>K1 BAD unknown", "refused STARTTLS, which mail.bounces.imap.tls"),
-        ("says more than its agreement", ">* OK ready|<K1 STARTTLS|>>K1 OK go\\r\\n* CAPABILITY AUTH=PLAIN\\r\\n|hang", "between STARTTLS and TLS"),
-        ("agrees and then speaks in the clear", ">* OK ready|<K1 STARTTLS|>K1 OK go|<|>* OK hello|hang", "TLS with 127.0.0.1"),
+        (
+            "says more than its agreement",
+            ">* OK ready|<K1 STARTTLS|>>K1 OK go\\r\\n* CAPABILITY AUTH=PLAIN\\r\\n|hang",
+            "between STARTTLS and TLS",
+        ),
+        (
+            "agrees and then speaks in the clear",
+            ">* OK ready|<K1 STARTTLS|>K1 OK go|<|>* OK hello|hang",
+            "TLS with 127.0.0.1",
+        ),
     ];
     for (why, script, expected) in rows {
         let server = Server::start(&[script]).await;

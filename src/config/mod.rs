@@ -418,7 +418,7 @@ pub enum BouncesFrom {
     /// The maildir that undeliverable mail is put into.
     Maildir(PathBuf),
     /// A mailbox on a server.
-    Imap(ImapConfig),
+    Imap(Box<ImapConfig>),
 }
 
 /// `[mail.bounces.imap]`

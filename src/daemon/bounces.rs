@@ -42,6 +42,9 @@ const POSITION_MEMO: &str = "bounces.position";
 /// How long one run reads; the rest is the next one's. A mailbox that answers a word a minute must not keep a scan waiting.
 const RUN_TIME: Duration = Duration::from_secs(300);
 
+/// How much longer a mailbox may take when the daemon is told to stop.
+const STOP_WAIT: Duration = Duration::from_secs(2);
+
 /// The memo that says whether the last run could not read the mailbox.
 const FAILED_MEMO: &str = "bounces.failed";
 
@@ -309,11 +312,12 @@ async fn read_all(
     counts: &mut BTreeMap<&'static str, u64>,
 ) -> anyhow::Result<()> {
     let position = ctx.store.memo(POSITION_MEMO).await?;
-    let mut mailbox = mailbox::open(config, position.as_deref()).await?;
+    let Some(opened) = unless_stopped(stop, mailbox::open(config, position.as_deref())).await else { return Ok(()) };
+    let mut mailbox = opened?;
     let read = read_mails(ctx, mailbox.as_mut(), run, stop, counts).await;
     // What went before a failure was dealt with, whatever failed.
     let position = mailbox.position();
-    if read.is_ok() {
+    if read.is_ok() && !stop.is_cancelled() {
         mailbox.close().await;
     }
     if let Some(position) = position {
@@ -332,16 +336,31 @@ async fn read_mails(
     let key = key(ctx).await?;
     let end = Instant::now() + RUN_TIME;
     while !stop.is_cancelled() && Instant::now() < end {
-        let Some(mail) = mailbox.next().await? else { break };
+        let Some(next) = unless_stopped(stop, mailbox.next()).await else { break };
+        let Some(mail) = next? else { break };
         let parse = move || (hex(&Sha256::digest(&mail)), bounce::read(&mail));
         let (digest, report) = tokio::task::spawn_blocking(parse).await.context("reading a bounce broke off")?;
         let word = take_in(ctx, &key, &digest, &report).await?;
         *counts.entry(word).or_default() += 1;
         // In this order: a crash between means that a mail is read again, which its digest makes harmless.
-        mailbox.done().await?;
+        let Some(done) = unless_stopped(stop, mailbox.done()).await else { break };
+        done?;
         ctx.store.extend_run(run, RunCounts::default(), ctx.now() + RUN_LEASE).await?;
     }
     Ok(())
+}
+
+/// What a mailbox says, unless the stop comes first: then it is waited for a moment longer at most. For mailboxes alone; what
+/// is asked of the store is never left half-way.
+async fn unless_stopped<T>(stop: &CancellationToken, asked: impl Future<Output = T>) -> Option<T> {
+    let stopped = async {
+        stop.cancelled().await;
+        tokio::time::sleep(STOP_WAIT).await;
+    };
+    tokio::select! {
+        answer = asked => Some(answer),
+        () = stopped => None,
+    }
 }
 
 /// Tells the operators of a mailbox that cannot be read: at once if somebody must act, else when it happens again.

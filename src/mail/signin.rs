@@ -28,9 +28,10 @@ impl SignIn {
         use crate::config::SmtpAuth;
         Ok(match &config.auth {
             SmtpAuth::None => Self::None,
-            SmtpAuth::Password { username, password } => {
-                Self::Password { username: username.clone(), password: password.read().map_err(|e| MailError::Secret(SECTION, e))? }
-            }
+            SmtpAuth::Password { username, password } => Self::Password {
+                username: username.clone(),
+                password: password.read().map_err(|e| MailError::Secret(SECTION, e))?,
+            },
             SmtpAuth::Xoauth2 { username, token_url, client_id, client_secret, scope } => Self::Xoauth2 {
                 username: username.clone(),
                 tokens: Box::new(Tokens::new(

@@ -140,8 +140,9 @@ impl Smtp {
     /// # Errors
     /// [`MailError`] names the key that cannot be used.
     pub fn new(config: &SmtpConfig) -> Result<Self, MailError> {
-        let name =
-            ServerName::try_from(config.host.clone()).map_err(|_| MailError::Host(SECTION, config.host.clone()))?.to_owned();
+        let name = ServerName::try_from(config.host.clone())
+            .map_err(|_| MailError::Host(SECTION, config.host.clone()))?
+            .to_owned();
         let needs_tls = match (&config.tls, &config.auth) {
             (SmtpTls::None, crate::config::SmtpAuth::Xoauth2 { token_url, .. }) => token_url.scheme() == "https",
             (SmtpTls::None, _) => false,

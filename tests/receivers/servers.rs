@@ -153,6 +153,7 @@ recipient_delimiter = +
 alias_maps =
 local_recipient_maps =
 disable_dns_lookups = yes
+relay_domains = away.example
 virtual_mailbox_domains = vendor.example, customer.example
 virtual_mailbox_base = {at}/mail
 virtual_mailbox_maps = inline:{{ bounces@vendor.example=bounces/, admin@customer.example=admin/ }}
@@ -177,7 +178,7 @@ exchanger_rules = check_recipient_access inline:{{ {{gone@away.example = 550 5.1
             "127.0.0.1:{relay} inet n - n - - smtpd {submission}
 127.0.0.1:{imposter} inet n - n - - smtpd {submission} -o smtpd_tls_cert_file={at}/other.pem -o smtpd_tls_key_file={at}/other.key
 127.0.0.1:{small} inet n - n - - smtpd {submission} -o message_size_limit=2000
-127.0.0.1:{exchanger} inet n - n - - smtpd -o myhostname=mx.away.example -o smtpd_relay_restrictions=permit -o smtpd_recipient_restrictions=$exchanger_rules
+127.0.0.1:{exchanger} inet n - n - - smtpd -o myhostname=mx.away.example -o smtpd_relay_restrictions=reject_unauth_destination -o smtpd_recipient_restrictions=$exchanger_rules
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
 tlsmgr unix - - n 1000? 1 tlsmgr
@@ -232,6 +233,13 @@ userdb {{
 service auth {{
   unix_listener {at}/auth {{
     mode = 0666
+  }}
+}}
+# Refusals are what some tests want, and many at once: no waiting, which Postfix gives up on after ten seconds.
+auth_failure_delay = 0
+service anvil {{
+  unix_listener anvil-auth-penalty {{
+    mode = 0
   }}
 }}
 service imap-login {{

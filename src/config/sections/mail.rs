@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::config::section::Section;
 use crate::config::values::{Bad, is_loopback};
 use crate::config::{
-    BouncesConfig, BouncesFrom, DkimConfig, GraphConfig, ImapConfig, MailConfig, NamedAddress, SmtpAuth, SmtpConfig, SmtpTls, Support,
-    TransportConfig, dates, values,
+    BouncesConfig, BouncesFrom, DkimConfig, GraphConfig, ImapConfig, MailConfig, NamedAddress, SmtpAuth, SmtpConfig,
+    SmtpTls, Support, TransportConfig, dates, values,
 };
 use crate::domain::customer::Address;
 use crate::domain::delivery::UnknownPolicy;
@@ -135,7 +135,7 @@ fn bounces(s: &mut Section<'_, '_>, base: &Path, envelope_from: Option<&Address>
             "set mail.envelope_from to a short address such as bounces@example.jp, or verp = false",
         );
     }
-    let from = maildir.map(BouncesFrom::Maildir).or(imap.map(BouncesFrom::Imap))?;
+    let from = maildir.map(BouncesFrom::Maildir).or(imap.map(|imap| BouncesFrom::Imap(Box::new(imap))))?;
     Some(BouncesConfig { from, verp })
 }
 

@@ -68,7 +68,8 @@ pub(super) fn capabilities(answer: &Answer) -> BTreeSet<String> {
 
 /// The UIDs of `SEARCH` lines, in order; `None`: something that is no UID.
 pub(super) fn found(answer: &Answer) -> Option<BTreeSet<u32>> {
-    let lines = answer.lines.iter().filter_map(|line| after_word(&format!("{} ", line.text), "SEARCH").map(str::to_owned));
+    let lines =
+        answer.lines.iter().filter_map(|line| after_word(&format!("{} ", line.text), "SEARCH").map(str::to_owned));
     let mut uids = BTreeSet::new();
     for line in lines {
         for word in line.split_whitespace() {
@@ -98,7 +99,8 @@ pub(super) fn mail(line: Line, uid: u32) -> Option<Option<Vec<u8>>> {
     if !items.get(place + 1).is_some_and(|item| is(item, &uid.to_string())) {
         return None;
     }
-    let body = |item: &Item| matches!(item, Item::Word(w) if w.get(..6).is_some_and(|w| w.eq_ignore_ascii_case("BODY[]")));
+    let body =
+        |item: &Item| matches!(item, Item::Word(w) if w.get(..6).is_some_and(|w| w.eq_ignore_ascii_case("BODY[]")));
     let place = items.iter().position(body)?;
     match items.into_iter().nth(place + 1)? {
         Item::Bytes(bytes) => Some(Some(bytes)),
@@ -262,6 +264,19 @@ mod tests {
         }
         let deep = format!("1 FETCH (X {} UID 7 BODY[] %)", "(".repeat(100_000));
         assert_eq!(mail_of(&deep), None, "a depth that nobody recurses into");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_answer_breaks_the_readers(text in "[ -~\u{0}()\"\\\\日]{0,80}", words in "\\PC{0,40}", count in 0_usize..3) {
+            for text in [text.clone(), format!("1 FETCH ({text}"), format!("OK [{text}"), format!("SEARCH {text}")] {
+                let _ = mail(Line { text: text.clone(), literals: vec![b"mail".to_vec(); count] }, 7);
+                let answer = answer(&[&text, &words], &words);
+                let _ = (Folder::read(&answer), found(&answer), capabilities(&answer));
+            }
+            let name = quoted(&folder_name(&words));
+            assert!(name.is_some(), "whatever a folder is called, it can be asked for");
+        }
     }
 
     #[test]

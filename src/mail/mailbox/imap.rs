@@ -122,7 +122,9 @@ impl Imap {
         let flags: Vec<&str> = ["\\Seen", KEYWORD].into_iter().filter(|flag| folder.keeps(flag)).collect();
         let marks = (!folder.read_only && !flags.is_empty()).then(|| flags.join(" "));
         if marks.is_none() {
-            tracing::warn!("the bounce mailbox takes no marks (it is read-only): which mails were read is remembered here alone");
+            tracing::warn!(
+                "the bounce mailbox takes no marks (it is read-only): which mails were read is remembered here alone"
+            );
         }
         let position = Position::resume(known, place(config), validity, uid_next);
         let queue = position.again.iter().copied().collect();
@@ -323,12 +325,7 @@ async fn sign_in(wire: &mut Wire, config: &ImapConfig) -> Result<(), MailboxErro
 }
 
 /// One sign-in. A server that quotes the secret in its refusal does not get it into our logs.
-async fn authenticate(
-    wire: &mut Wire,
-    command: &str,
-    replies: &[&str],
-    secret: &Secret,
-) -> Result<(), MailboxError> {
+async fn authenticate(wire: &mut Wire, command: &str, replies: &[&str], secret: &Secret) -> Result<(), MailboxError> {
     let mut answer = wire.conversation(command, replies).await?;
     for text in replies.iter().copied().chain([secret.expose()]).filter(|text| !text.is_empty()) {
         answer.words = answer.words.replace(text, "***");
@@ -342,15 +339,17 @@ async fn token(config: &ImapConfig) -> Result<Secret, MailboxError> {
     };
     let settings = match config.tls {
         SmtpTls::None if token_url.scheme() != "https" => None,
-        SmtpTls::None | SmtpTls::Starttls | SmtpTls::Tls => Some(tls::client_config(SECTION, config.ca_file.as_deref())?),
+        SmtpTls::None | SmtpTls::Starttls | SmtpTls::Tls => {
+            Some(tls::client_config(SECTION, config.ca_file.as_deref())?)
+        }
     };
     let secret = client_secret.read().map_err(|source| MailError::Secret(SECTION, source))?;
     let (url, client_id, scope) = (token_url.clone(), client_id.clone(), scope.clone());
     let mut tokens = Tokens::new(SECTION, url, client_id, secret, scope, config.timeout, settings.as_deref())?;
-    tokens.current().await.map_err(|failure| MailboxError::Token {
-        passing: failure.outcome == Outcome::Deferred,
-        words: failure.reply,
-    })
+    tokens
+        .current()
+        .await
+        .map_err(|failure| MailboxError::Token { passing: failure.outcome == Outcome::Deferred, words: failure.reply })
 }
 
 #[cfg(test)]

@@ -44,7 +44,9 @@ impl Mailbox for Maildir {
                     self.current = Some(file);
                     return Ok(Some(bytes));
                 }
-                Err(error) => tracing::warn!("cannot read a mail in the bounce maildir, the next run tries again: {error}"),
+                Err(error) => {
+                    tracing::warn!("cannot read a mail in the bounce maildir, the next run tries again: {error}")
+                }
             }
         }
         Ok(None)

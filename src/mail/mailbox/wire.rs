@@ -75,6 +75,8 @@ enum Said {
 /// One connection.
 pub(super) struct Wire {
     stream: Box<dyn Stream>,
+    /// What is read into; not in a future, which debug builds copy from frame to frame.
+    page: Vec<u8>,
     /// Received, not yet read; bounded by one line and one page.
     received: Vec<u8>,
     timeout: Duration,
@@ -85,7 +87,7 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) fn new(stream: Box<dyn Stream>, timeout: Duration) -> Self {
-        Self { stream, received: Vec::new(), timeout, commands: 0, budget: ANSWER_MAX }
+        Self { stream, page: vec![0; PAGE], received: Vec::new(), timeout, commands: 0, budget: ANSWER_MAX }
     }
 
     /// The server's first words: `OK`, `PREAUTH` or `BYE`, and the rest of the line.
@@ -196,7 +198,7 @@ impl Wire {
     async fn line(&mut self) -> Result<Line, MailboxError> {
         let mut line = Line::default();
         loop {
-            let bytes = self.to_line_end().await?;
+            let bytes = self.rest_of_line().await?;
             if bytes.contains(&0) {
                 return Err(MailboxError::Protocol("the server sent a NUL"));
             }
@@ -212,7 +214,7 @@ impl Wire {
     }
 
     /// Up to the next line end, which is left out.
-    async fn to_line_end(&mut self) -> Result<Vec<u8>, MailboxError> {
+    async fn rest_of_line(&mut self) -> Result<Vec<u8>, MailboxError> {
         let mut searched = 0;
         loop {
             if let Some(end) = self.received[searched..].iter().position(|b| *b == b'\n').map(|i| i + searched) {
@@ -256,11 +258,10 @@ impl Wire {
     }
 
     async fn fill(&mut self) -> Result<(), MailboxError> {
-        let mut page = [0; PAGE];
-        match self.stream.read(&mut page).await.map_err(broken)? {
+        match self.stream.read(&mut self.page).await.map_err(broken)? {
             0 => Err(MailboxError::Closed),
             n => {
-                self.received.extend_from_slice(&page[..n]);
+                self.received.extend_from_slice(&self.page[..n]);
                 Ok(())
             }
         }
