@@ -5,7 +5,7 @@
 //!
 //! A file a concern: `looks` (what was seen), `cases`, `outbox` and `attempts` (notices and their delivery), `desk` (what a person does
 //! with them), `runs`, `reading`, `alerts`, `contacts`, `reports`, `scanning`, `dashboard`; `fence` sees a restored state,
-//! `file` opens and copies, `rows` turns rows into domain types.
+//! `writer` and `sets` let deliverers share commits, `file` opens and copies, `rows` turns rows into domain types.
 
 mod alerts;
 mod attempts;
@@ -24,6 +24,8 @@ mod reports;
 mod rows;
 mod runs;
 mod scanning;
+mod sets;
+mod writer;
 
 #[cfg(test)]
 mod plans;
@@ -47,6 +49,9 @@ use super::{
     RunOutcome, ScanTurn, SiteCounts, SiteRow, Store, StoreError, UntoldLine,
 };
 use lock::{Lock, Locked};
+use rows::millis;
+use sets::{Begin, Claim, Record};
+use writer::{Answer, Writer};
 
 /// A transaction.
 type Tx = Transaction<'static, Database>;
@@ -55,6 +60,7 @@ type Tx = Transaction<'static, Database>;
 pub struct Sqlite {
     path: PathBuf,
     pools: file::Pools,
+    writer: Writer,
     lead: Mutex<Option<Lock>>,
 }
 
@@ -65,7 +71,8 @@ impl Sqlite {
     /// [`StoreError::Open`] with what to do; [`StoreError::Newer`].
     pub async fn open(path: &Path) -> Result<Self> {
         let pools = file::open(path).await?;
-        Ok(Self { path: path.to_owned(), pools, lead: Mutex::new(None) })
+        let writer = Writer::new(pools.writer.clone());
+        Ok(Self { path: path.to_owned(), pools, writer, lead: Mutex::new(None) })
     }
 
     /// Whether we have the lead.
@@ -116,7 +123,11 @@ impl Store for Sqlite {
     }
 
     async fn claim(&self, owner: &str, now: Timestamp, lease_until: Timestamp) -> Result<Option<Claimed>> {
-        outbox::claim(self, owner, now, lease_until).await
+        let asked = Claim { owner: owner.to_owned(), now: millis(now), lease_until: millis(lease_until) };
+        match self.writer.claim(asked).await? {
+            Answer::Done(claimed) => Ok(claimed),
+            Answer::Alone => outbox::claim(self, owner, now, lease_until).await,
+        }
     }
 
     async fn replace_message(&self, id: DeliveryId, owner: &str, message: &Message) -> Result<bool> {
@@ -124,7 +135,11 @@ impl Store for Sqlite {
     }
 
     async fn begin_attempt(&self, id: DeliveryId, owner: &str, now: Timestamp, lease_until: Timestamp) -> Result<bool> {
-        attempts::begin_attempt(self, id, owner, now, lease_until).await
+        let asked = Begin { id, owner: owner.to_owned(), now: millis(now), lease_until: millis(lease_until) };
+        match self.writer.begin(asked).await? {
+            Answer::Done(begun) => Ok(begun),
+            Answer::Alone => attempts::begin_attempt(self, id, owner, now, lease_until).await,
+        }
     }
 
     async fn record_attempt(
@@ -136,7 +151,18 @@ impl Store for Sqlite {
         recipients: &[Recipient],
         now: Timestamp,
     ) -> Result<bool> {
-        attempts::record_attempt(self, id, owner, attempt, state, recipients, now).await
+        let asked = Record {
+            id,
+            owner: owner.to_owned(),
+            attempt: attempt.clone(),
+            state: state.clone(),
+            recipients: recipients.to_vec(),
+            now: millis(now),
+        };
+        match self.writer.record(asked).await? {
+            Answer::Done(kept) => Ok(kept),
+            Answer::Alone => attempts::record_attempt(self, id, owner, attempt, state, recipients, now).await,
+        }
     }
 
     async fn release(
@@ -377,6 +403,7 @@ impl Store for Sqlite {
     }
 
     async fn close(&self) {
+        self.writer.finish().await;
         if self.leads()
             && let Err(e) = fence::advance(self).await
         {
