@@ -5,7 +5,7 @@
 //!
 //! A file a concern: `looks` (what was seen), `cases`, `outbox` and `attempts` (notices and their delivery), `desk` (what a person does
 //! with them), `runs`, `reading`, `alerts`, `contacts`, `reports`, `scanning`, `dashboard`; `fence` sees a restored state,
-//! `writer` and `sets` let deliverers share commits, `file` opens and copies, `rows` turns rows into domain types.
+//! `writer`, `sets` and `states` let deliverers share commits and reads, `file` opens and copies, `rows` turns rows into domain types.
 
 mod alerts;
 mod attempts;
@@ -25,6 +25,7 @@ mod rows;
 mod runs;
 mod scanning;
 mod sets;
+mod states;
 mod writer;
 
 #[cfg(test)]
@@ -51,6 +52,7 @@ use super::{
 use lock::{Lock, Locked};
 use rows::millis;
 use sets::{Begin, Claim, Record};
+use states::States;
 use writer::{Answer, Writer};
 
 /// A transaction.
@@ -61,6 +63,7 @@ pub struct Sqlite {
     path: PathBuf,
     pools: file::Pools,
     writer: Writer,
+    states: States,
     lead: Mutex<Option<Lock>>,
 }
 
@@ -72,7 +75,7 @@ impl Sqlite {
     pub async fn open(path: &Path) -> Result<Self> {
         let pools = file::open(path).await?;
         let writer = Writer::new(pools.writer.clone());
-        Ok(Self { path: path.to_owned(), pools, writer, lead: Mutex::new(None) })
+        Ok(Self { path: path.to_owned(), pools, writer, states: States::default(), lead: Mutex::new(None) })
     }
 
     /// Whether we have the lead.
@@ -103,7 +106,10 @@ impl Store for Sqlite {
     }
 
     async fn customer_states(&self, ids: &[CustomerId]) -> Result<Vec<CustomerState>> {
-        looks::customer_states(self, ids).await
+        match ids {
+            [id] => states::one(self, id).await,
+            _ => looks::customer_states(self, ids).await,
+        }
     }
 
     async fn commit_looks(&self, changes: &[LookChange]) -> Result<Vec<Committed>> {
