@@ -61,9 +61,10 @@ type Tx = Transaction<'static, Database>;
 /// The state in one SQLite file.
 pub struct Sqlite {
     path: PathBuf,
-    pools: file::Pools,
+    /// Before the pools: it has a handle of the writer's, which is closed before the readers.
     writer: Writer,
     states: States,
+    pools: file::Pools,
     lead: Mutex<Option<Lock>>,
 }
 
