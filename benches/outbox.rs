@@ -1,5 +1,6 @@
 //! How fast mail leaves: the whole way out of the durable outbox against Postfix's `smtp-source`, into the same `smtp-sink`
-//! in the same run; and the outbox alone, queueing and settling. `KIGEN_BENCH_MAILS` and `KIGEN_BENCH_QUEUE` set the sizes.
+//! in the same run; whether a configured rate is kept; and the outbox alone, queueing and settling. `KIGEN_BENCH_MAILS`,
+//! `KIGEN_BENCH_PACED` (with `KIGEN_BENCH_RATE` a second) and `KIGEN_BENCH_QUEUE` set the sizes; 0 leaves a part out.
 //!
 //! Needs Debian's package `postfix` for `smtp-sink` and `smtp-source`; without them only the outbox alone is measured.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench may")]
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use chrono::TimeDelta;
 use kigen::app;
 use kigen::clock::{Clock, SystemClock};
-use kigen::config::TransportConfig;
+use kigen::config::{Rate, TransportConfig};
 use kigen::daemon::deliver::{self, Until};
 use kigen::daemon::progress::Silent;
 use kigen::daemon::reload::{self, Live};
@@ -35,7 +36,10 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         sending(number("KIGEN_BENCH_MAILS", 3000)).await;
-        alone(number("KIGEN_BENCH_QUEUE", 100_000)).await;
+        for mails in [number("KIGEN_BENCH_QUEUE", 100_000) / 10, number("KIGEN_BENCH_QUEUE", 100_000)] {
+            alone(mails).await;
+        }
+        paced(number("KIGEN_BENCH_PACED", 2000), number("KIGEN_BENCH_RATE", 100)).await;
     });
 }
 
@@ -68,6 +72,9 @@ impl Drop for Sink {
 }
 
 async fn sending(mails: usize) {
+    if mails == 0 {
+        return;
+    }
     let Some(sink) = Sink::start() else {
         println!("smtp-sink is not installed: nothing is sent");
         return;
@@ -79,9 +86,25 @@ async fn sending(mails: usize) {
     for connections in [1, 4, 16] {
         let (took, cpu) = source(sink.1, connections, mails, length);
         row("smtp-source -d", connections, mails, took, cpu);
-        let (took, cpu) = world.deliver(connections).await;
+        let (took, cpu) = world.deliver(connections, Rate { count: 1_000_000, per: Duration::from_secs(1) }).await;
         row("kigen, durable outbox", connections, mails, took, cpu);
     }
+}
+
+/// Sixteen connections under a rate: neither faster nor slower than it.
+async fn paced(mails: usize, per_second: usize) {
+    if mails == 0 {
+        return;
+    }
+    let Some(sink) = Sink::start() else { return };
+    let world = World::new(mails, sink.1).await;
+    let rate = Rate { count: u32::try_from(per_second).unwrap(), per: Duration::from_secs(1) };
+    let (took, cpu) = world.deliver(16, rate).await;
+    row(&format!("kigen, rate {per_second}/s"), 16, mails, took, cpu);
+    // The first mail leaves at once.
+    let off = took.as_secs_f64() * per_second as f64 / (mails - 1) as f64 - 1.0;
+    println!("{:<28} {:>+36.2} % off its time", "", 100.0 * off);
+    assert!(off.abs() <= 0.02, "the rate is kept to 2 %");
 }
 
 fn row(name: &str, connections: usize, mails: usize, took: Duration, cpu: Duration) {
@@ -151,7 +174,7 @@ impl World {
         length
     }
 
-    async fn deliver(&self, connections: usize) -> (Duration, Duration) {
+    async fn deliver(&self, connections: usize, rate: Rate) -> (Duration, Duration) {
         for end in ["", "-wal", "-shm"] {
             let _ = std::fs::remove_file(self.path(&format!("kigen.db{end}")));
         }
@@ -160,6 +183,7 @@ impl World {
         let snapshot = Arc::get_mut(&mut ctx.snapshot).unwrap();
         let TransportConfig::Smtp(smtp) = &mut snapshot.config.mail.transport else { unreachable!() };
         smtp.connections = connections;
+        smtp.rate = rate;
         let (live, stop) = (Live::new(ctx.clone()), CancellationToken::new());
         let (before, started) = (cpu("/proc/self/stat", 0), Instant::now());
         let done = deliver::deliver(live, Until::Drained, true, Arc::new(Notify::new()), stop, Arc::new(Silent)).await;
@@ -247,8 +271,18 @@ fn affected(state: &CustomerState, at: kigen::domain::Timestamp) -> Observation 
     }
 }
 
+/// The most memory this process ever had, in MiB.
+fn memory_peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}
+
 /// Queueing by a notice pass, and claim, begin and record by 16 workers without any server.
 async fn alone(mails: usize) {
+    if mails == 0 {
+        return;
+    }
     let dir = tempfile::tempdir().unwrap();
     let world = World { dir };
     let mut csv = "customer_id,name,email,account,password\n".to_owned();
@@ -269,6 +303,7 @@ async fn alone(mails: usize) {
     let settled: usize = workers.join_all().await.into_iter().sum();
     assert_eq!(settled, mails);
     row("claimed, begun, recorded", 16, mails, started.elapsed(), cpu("/proc/self/stat", 0) - before);
+    println!("{:<28} {:>26} MiB at most", "memory", memory_peak());
     let counts: BTreeMap<_, _> = ctx.store.outbox_counts().await.unwrap().into_iter().collect();
     assert_eq!(counts["sent"] as usize, mails);
     ctx.store.close().await;

@@ -412,8 +412,15 @@ async fn a_stop_does_not_wait_for_a_server_that_sits_on_its_answer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_goes_on_after_an_error_of_the_store() {
     let origin = Origin::new("").await;
-    // Before the claim, after the look is written, after the attempt is begun, after its outcome is recorded.
-    for n in [10, 17, 25, 27] {
+    // Before the claim, after the look is written, after the attempt is begun, before the next claim, and after its outcome
+    // is recorded or that claim, whichever is heard first.
+    for (n, place) in [
+        (12, "before claim"),
+        (19, "after commit_looks"),
+        (29, "after begin_attempt"),
+        (31, "before claim"),
+        (32, "after"),
+    ] {
         let file = origin.run(n);
         origin.server.begin(None);
         let store = FaultyStore::new(open(&file).await, Fault::Error, n);
@@ -429,7 +436,7 @@ async fn a_daemon_goes_on_after_an_error_of_the_store() {
             origin.clock.set(origin.ctx.now() + TimeDelta::seconds(10));
             wake.notify_waiters();
         }
-        assert!(store.hit().is_some());
+        assert!(store.hit().is_some_and(|hit| hit.contains(place)), "{:?} is not {place}", store.hit());
         stop.cancel();
         delivering.await.unwrap().unwrap();
         check(&store.hit().unwrap(), &*store, &origin.server, false).await;
@@ -459,6 +466,49 @@ async fn a_daily_quota_holds_the_queue_and_blames_no_recipient() {
     // Friday's quota, sent on Monday with Monday's date.
     let done = deliver(&origin.context(store.clone(), at("2022-09-05T09:00:00+09:00"))).await.unwrap();
     assert_eq!(done.sent, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_of_our_account_outlives_a_restart() {
+    let origin = Origin::new("").await;
+    let file = origin.run(0);
+    origin.server.begin(None);
+    let quota = "554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException; Failed to process message";
+    *origin.server.state.end.lock().unwrap() = quota.to_owned();
+    let store = open(&file).await;
+    let refused = at(MORNING);
+    deliver(&origin.context(store.clone(), refused)).await.unwrap();
+    let asked = || origin.server.state.times.lock().unwrap().len();
+    assert_eq!(asked(), 1);
+    *origin.server.state.end.lock().unwrap() = "250 2.0.0 queued".to_owned();
+    // Started again, with a mail that was not tried and is due: it waits.
+    origin.clock.set(refused + TimeDelta::minutes(1));
+    daemon_until(&origin, &store, |now| now >= refused + TimeDelta::minutes(9)).await;
+    assert_eq!(asked(), 1, "the server was left in peace");
+    // Whoever asks by hand wants to know whether it is mended.
+    assert_eq!(deliver(&origin.context(store.clone(), refused + TimeDelta::minutes(10))).await.unwrap().sent, 1);
+    // A clock that was set back makes no longer silence than a refusal does.
+    store.set_memo("mail.blocked_until", "4000000000000").await.unwrap();
+    origin.clock.set(refused + TimeDelta::minutes(16));
+    daemon_until(&origin, &store, |_| asked() == 3).await;
+    assert!(origin.ctx.now() >= refused + TimeDelta::minutes(31), "not before a quarter of an hour is over");
+}
+
+/// A daemon on the file while the clock goes on, until that is so.
+async fn daemon_until(origin: &Origin, store: &Arc<dyn Store>, done: impl Fn(DateTime<Utc>) -> bool) {
+    let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
+    let live = Live::new(Context { store: store.clone(), ..origin.ctx.clone() });
+    let running =
+        tokio::spawn(deliver::deliver(live, Until::Stopped, true, wake.clone(), stop.clone(), Arc::new(Silent)));
+    let started = Instant::now();
+    while !done(origin.ctx.now()) {
+        assert!(started.elapsed().as_secs() < 60, "it never comes");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        origin.clock.set(origin.ctx.now() + TimeDelta::seconds(10));
+        wake.notify_waiters();
+    }
+    stop.cancel();
+    running.await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,6 +9,8 @@ mod desk;
 mod fence;
 #[path = "store/fixtures.rs"]
 mod fixtures;
+#[path = "store/grouping.rs"]
+mod grouping;
 #[path = "store/looks.rs"]
 mod looks;
 #[path = "store/outbox.rs"]

@@ -5,6 +5,7 @@
 //! effect between two mails. A worker that meets an error goes on with the next mail: one bad mail, a busy disk or a secret
 //! that cannot be read just now must not end the delivery of all others.
 
+mod blocked;
 mod line;
 mod ready;
 
@@ -17,13 +18,15 @@ use chrono::TimeDelta;
 use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 
+use self::blocked::Blocked;
 use self::line::{Line, Place};
 use self::ready::{Prepared, prepare};
 use super::progress::Progress;
 use super::{Context, alert, operators, reload::Live};
 use crate::config::{MailConfig, Mode, TransportConfig};
-use crate::domain::Timestamp;
-use crate::domain::delivery::{Attempt, BLOCKED_WAIT, DeliveryState, Outcome, RecipientState, RetryPolicy, settle};
+use crate::domain::delivery::{
+    Attempt, BLOCKED_WAIT, DeliveryId, DeliveryState, Outcome, RecipientState, RetryPolicy, settle,
+};
 use crate::mail::pace::Pace;
 use crate::mail::{Outgoing, Transport};
 use crate::store::{Claimed, Delivery, RunCounts, SiteCounts};
@@ -84,8 +87,7 @@ struct Shared {
     until: Until,
     wake: Arc<Notify>,
     stop: CancellationToken,
-    /// While the server refuses our account nobody sends.
-    blocked_until: Mutex<Option<Timestamp>>,
+    blocked: Blocked,
 }
 
 /// A name for claims that no process before this one had: in a container the host and the process number are the same
@@ -122,13 +124,13 @@ pub async fn deliver(
         TransportConfig::Maildir(_) => (1, None),
     };
     let shared = Arc::new(Shared {
+        blocked: Blocked::load(&ctx, until).await?,
         line: Line::new(pace, ctx.now()),
         live,
         done: Mutex::default(),
         until,
         wake,
         stop: stop.child_token(),
-        blocked_until: Mutex::default(),
     });
     let mut workers = tokio::task::JoinSet::new();
     for number in 0..connections {
@@ -240,6 +242,7 @@ async fn record_surely(
 
 async fn worker(shared: &Shared, number: usize, owner: &str, progress: &dyn Progress) -> anyhow::Result<()> {
     let mut transport: Option<Box<dyn Transport>> = None;
+    let mut next = Next::Unasked;
     let mut counts = RunCounts::default();
     let mut result = Ok(());
     while !shared.stop.is_cancelled() {
@@ -256,7 +259,7 @@ async fn worker(shared: &Shared, number: usize, owner: &str, progress: &dyn Prog
             // Customers' mail goes on; the next round tries again.
             Err(error) => tracing::error!("the operators' mail rests: {error:#}"),
         }
-        let wait = match step(shared, &ctx, owner, &mut transport).await {
+        let wait = match step(shared, &ctx, owner, &mut transport, &mut next).await {
             Ok(Step::Settled(state)) => {
                 tally(shared, &state).await;
                 counts.queued += 1;
@@ -285,6 +288,9 @@ async fn worker(shared: &Shared, number: usize, owner: &str, progress: &dyn Prog
             () = tokio::time::sleep(wait) => {}
         }
     }
+    if let Next::Mail(mail) = next {
+        give_back(&shared.live.context(), owner, mail.claimed.delivery.id, "the sender stopped before its turn").await;
+    }
     if let Some(mut transport) = transport {
         transport.close().await;
     }
@@ -301,7 +307,7 @@ async fn tell_operators(
     transport: &mut Option<Box<dyn Transport>>,
 ) -> anyhow::Result<bool> {
     let now = ctx.now();
-    if shared.blocked_until.lock().await.is_some_and(|until| now < until) {
+    if shared.blocked.stands(now).await {
         return Ok(false);
     }
     let Ok(place) = shared.line.enter() else { return Ok(false) };
@@ -316,7 +322,7 @@ async fn tell_operators(
         },
     };
     if let Some(until) = operators::send(ctx, owner, mail, way).await? {
-        *shared.blocked_until.lock().await = Some(until);
+        shared.blocked.set(ctx, until).await;
     }
     Ok(true)
 }
@@ -333,56 +339,101 @@ enum Step {
     Idle(Duration),
 }
 
-async fn step(
-    shared: &Shared,
+/// A mail in a worker's hands, and its place in the line.
+struct InHand<'a> {
+    claimed: Claimed,
+    place: Place<'a>,
+}
+
+/// What a worker knows of its next mail.
+enum Next<'a> {
+    Unasked,
+    /// Claimed while the outcome of the one before was written down: one wait for the disk instead of two.
+    Mail(Box<InHand<'a>>),
+    /// It could not be claimed, which is the next round's to say.
+    Trouble(anyhow::Error),
+}
+
+async fn step<'a>(
+    shared: &'a Shared,
     ctx: &Context,
     owner: &str,
     transport: &mut Option<Box<dyn Transport>>,
+    next: &mut Next<'a>,
 ) -> anyhow::Result<Step> {
+    let mail = match std::mem::replace(next, Next::Unasked) {
+        Next::Mail(mail) => *mail,
+        Next::Trouble(error) => return Err(error),
+        Next::Unasked => match take(shared, ctx, owner).await? {
+            Ok(mail) => mail,
+            Err(nothing) => return Ok(nothing),
+        },
+    };
+    let id = mail.claimed.delivery.id;
+    let sent = send(shared, ctx, owner, mail, transport, next).await;
+    if sent.is_err() {
+        // If it has not left, somebody may try again before the lease runs out; if it has, this changes nothing.
+        give_back(ctx, owner, id, "an error came between").await;
+    }
+    Ok(sent?.map_or(Step::GivenBack, Step::Settled))
+}
+
+/// Claims the next mail whose turn comes soon; else what to do instead.
+async fn take<'a>(shared: &'a Shared, ctx: &Context, owner: &str) -> anyhow::Result<Result<InHand<'a>, Step>> {
     let now = ctx.now();
     if !may_send(shared, ctx).await {
-        return Ok(Step::Idle(POLL));
+        return Ok(Err(Step::Idle(POLL)));
     }
     let place = match shared.line.enter() {
         Ok(place) => place,
         Err(far) => {
             let due = ctx.store.next_due().await?.is_some_and(|at| at <= now);
-            return Ok(if due { Step::NotYet(far.min(POLL)) } else { Step::Idle(far) });
+            return Ok(Err(if due { Step::NotYet(far.min(POLL)) } else { Step::Idle(far) }));
         }
     };
     let Some(claimed) = ctx.store.claim(owner, now, now + LEASE).await? else {
         let next = ctx.store.next_due().await?;
         let wait = next.map_or(POLL, |at| (at - now).to_std().unwrap_or(Duration::ZERO).max(MIN_WAIT));
-        return Ok(Step::Idle(wait));
+        return Ok(Err(Step::Idle(wait)));
     };
-    let id = claimed.delivery.id;
-    let sent = send(shared, ctx, owner, claimed, transport, place).await;
-    if sent.is_err() {
-        // If it has not left, somebody may try again before the lease runs out; if it has, this changes nothing.
-        let now = ctx.now();
-        if let Err(error) = ctx.store.release(id, owner, now, "an error came between", now).await {
-            tracing::debug!(delivery = %id, "stays claimed until its lease ends: {error}");
-        }
+    Ok(Ok(InHand { claimed, place }))
+}
+
+/// Claims the next mail, if it may leave at once.
+async fn take_next<'a>(shared: &'a Shared, ctx: &Context, owner: &str) -> Next<'a> {
+    let now = ctx.now();
+    if shared.stop.is_cancelled() || !may_send(shared, ctx).await {
+        return Next::Unasked;
     }
-    Ok(sent?.map_or(Step::GivenBack, Step::Settled))
+    let Ok(place) = shared.line.enter() else { return Next::Unasked };
+    match ctx.store.claim(owner, now, now + LEASE).await {
+        Ok(claimed) => claimed.map_or(Next::Unasked, |claimed| Next::Mail(Box::new(InHand { claimed, place }))),
+        Err(error) => Next::Trouble(error.into()),
+    }
+}
+
+/// A claimed mail goes back to the queue, if it has not left.
+async fn give_back(ctx: &Context, owner: &str, id: DeliveryId, why: &str) {
+    let now = ctx.now();
+    if let Err(error) = ctx.store.release(id, owner, now, why, now).await {
+        tracing::debug!(delivery = %id, "stays claimed until its lease ends: {error}");
+    }
 }
 
 /// Whether anything may leave now, as far as the configuration, the calendar and the server's mood go. Holds are the
 /// store's to see.
 async fn may_send(shared: &Shared, ctx: &Context) -> bool {
     let (config, now) = (&ctx.snapshot.config, ctx.now());
-    config.mode != Mode::DryRun
-        && config.calendar.is_open(now)
-        && shared.blocked_until.lock().await.is_none_or(|until| now >= until)
+    config.mode != Mode::DryRun && config.calendar.is_open(now) && !shared.blocked.stands(now).await
 }
 
-async fn send(
-    shared: &Shared,
+async fn send<'a>(
+    shared: &'a Shared,
     ctx: &Context,
     owner: &str,
-    claimed: Claimed,
+    InHand { claimed, place }: InHand<'a>,
     transport: &mut Option<Box<dyn Transport>>,
-    place: Place<'_>,
+    next: &mut Next<'a>,
 ) -> anyhow::Result<Option<DeliveryState>> {
     let id = claimed.delivery.id;
     let claimed = match prepare(ctx, owner, claimed).await? {
@@ -429,7 +480,11 @@ async fn send(
     if attempt.outcome == Outcome::Blocked {
         block(shared, ctx, &attempt).await;
     }
-    let state = record_surely(shared, ctx, owner, &delivery, &attempt).await?;
+    // Both are asked for at once, so that they can share a commit. The next one begins only when this one is written down.
+    let recorded = record_surely(shared, ctx, owner, &delivery, &attempt);
+    let (state, claimed) = tokio::join!(recorded, take_next(shared, ctx, owner));
+    *next = claimed;
+    let state = state?;
     log(&delivery, &attempt, &state);
     ctx.metrics.delivery(delivery.facts.key.kind, &attempt.outcome);
     Ok(Some(state))
@@ -439,7 +494,7 @@ async fn send(
 async fn block(shared: &Shared, ctx: &Context, attempt: &Attempt) {
     let until = ctx.now() + BLOCKED_WAIT;
     tracing::error!("the mail server refuses our account, nothing leaves before {until}: {}", attempt.reply);
-    *shared.blocked_until.lock().await = Some(until);
+    shared.blocked.set(ctx, until).await;
 }
 
 fn open(mail: &MailConfig) -> anyhow::Result<Box<dyn Transport>> {

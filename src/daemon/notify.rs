@@ -31,6 +31,9 @@ use crate::store::{
     Begun, Committed, CustomerState, NewDelivery, PassChange, Run, RunCounts, RunKind, RunOutcome, SiteCounts,
 };
 
+/// How often a pass says that it lives, much more often than [`RUN_LEASE`] asks for: its numbers are shown.
+const SIGN_OF_LIFE: chrono::TimeDelta = chrono::TimeDelta::seconds(2);
+
 /// What became of one planned notice.
 #[derive(Debug, Clone)]
 pub struct Notified {
@@ -188,6 +191,7 @@ impl Pass<'_> {
         report.resolved_silently = self.resolve_silently(&plan.resolved_silently).await?;
 
         progress.total(plan.planned.len() as u64);
+        let mut extended = self.ctx.now();
         let mut waiting = plan.planned.into_iter();
         // Tasks, not futures in this one: what holds the store's writer must go on while a notice is queued here.
         let mut preparing = VecDeque::new();
@@ -218,7 +222,11 @@ impl Pass<'_> {
             report.notices.push(Notified { planned, fate });
             progress.step(&report.counts(), &SiteCounts::default());
             let now = self.ctx.now();
-            self.ctx.store.extend_run(self.run, report.counts(), now + RUN_LEASE).await?;
+            // Not with every notice: that would be as many waits for the disk again.
+            if now < extended || now - extended >= SIGN_OF_LIFE {
+                self.ctx.store.extend_run(self.run, report.counts(), now + RUN_LEASE).await?;
+                extended = now;
+            }
         }
         Ok(())
     }

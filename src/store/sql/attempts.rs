@@ -115,7 +115,7 @@ pub(super) async fn record_attempt(
 }
 
 /// What the history says of the end of a delivery; a mail that is tried again has not ended.
-fn settled_text(state: &DeliveryState, attempt: &Attempt, recipients: &[Recipient]) -> Option<String> {
+pub(super) fn settled_text(state: &DeliveryState, attempt: &Attempt, recipients: &[Recipient]) -> Option<String> {
     let refused: Vec<_> =
         recipients.iter().filter(|r| r.state == RecipientState::Rejected).map(|r| r.address.masked()).collect();
     let refused = if refused.is_empty() { String::new() } else { format!("; refused for {}", refused.join(", ")) };

@@ -21,7 +21,7 @@
 //!
 //! A file a concern: `looks` (what was seen), `cases`, `outbox` and `attempts` (notices and their delivery), `desk` (what a person does
 //! with them), `runs`, `reading`, `alerts`, `contacts`, `reports`, `scanning`, `dashboard`; `rows` turns rows into domain types,
-//! `db` asks either database.
+//! `db` asks either database; `writer`, `sets` and `states` let deliverers share commits and reads.
 
 mod alerts;
 mod attempts;
@@ -39,6 +39,9 @@ mod reports;
 pub(super) mod rows;
 mod runs;
 mod scanning;
+mod sets;
+mod states;
+mod writer;
 
 #[cfg(test)]
 mod plans;
@@ -62,6 +65,10 @@ use super::{
     RunOutcome, ScanTurn, SiteCounts, SiteRow, Store, StoreError,
 };
 pub(super) use db::{Readers, Tx};
+use rows::millis;
+use sets::{Begin, Claim, Record};
+use states::States;
+use writer::{Answer, Writer};
 
 /// The database that keeps the state.
 pub(super) enum Engine {
@@ -71,17 +78,20 @@ pub(super) enum Engine {
 
 /// The state in one of the two databases.
 pub(super) struct Sql {
+    /// Before the engine: it has a handle of the writer's, which is closed before the readers.
+    writer: Option<Writer>,
+    states: States,
     engine: Engine,
     readers: Readers,
 }
 
 impl Sql {
     pub(super) fn new(engine: Engine) -> Self {
-        let readers = match &engine {
-            Engine::Sqlite(engine) => engine.readers(),
-            Engine::Postgres(engine) => engine.readers(),
+        let (readers, writer) = match &engine {
+            Engine::Sqlite(engine) => (engine.readers(), Some(Writer::new(engine.writer()))),
+            Engine::Postgres(engine) => (engine.readers(), None),
         };
-        Self { engine, readers }
+        Self { writer, states: States::default(), engine, readers }
     }
 
     /// Begins to write: waits for others to be done, then nobody else writes.
@@ -154,7 +164,10 @@ impl Store for Sql {
     }
 
     async fn customer_states(&self, ids: &[CustomerId]) -> Result<Vec<CustomerState>> {
-        looks::customer_states(self, ids).await
+        match ids {
+            [id] => states::one(self, id).await,
+            _ => looks::customer_states(self, ids).await,
+        }
     }
 
     async fn commit_looks(&self, changes: &[LookChange]) -> Result<Vec<Committed>> {
@@ -174,6 +187,12 @@ impl Store for Sql {
     }
 
     async fn claim(&self, owner: &str, now: Timestamp, lease_until: Timestamp) -> Result<Option<Claimed>> {
+        if let Some(writer) = &self.writer {
+            let asked = Claim { owner: owner.to_owned(), now: millis(now), lease_until: millis(lease_until) };
+            if let Answer::Done(claimed) = writer.claim(asked).await? {
+                return Ok(claimed);
+            }
+        }
         outbox::claim(self, owner, now, lease_until).await
     }
 
@@ -182,6 +201,12 @@ impl Store for Sql {
     }
 
     async fn begin_attempt(&self, id: DeliveryId, owner: &str, now: Timestamp, lease_until: Timestamp) -> Result<bool> {
+        if let Some(writer) = &self.writer {
+            let asked = Begin { id, owner: owner.to_owned(), now: millis(now), lease_until: millis(lease_until) };
+            if let Answer::Done(begun) = writer.begin(asked).await? {
+                return Ok(begun);
+            }
+        }
         attempts::begin_attempt(self, id, owner, now, lease_until).await
     }
 
@@ -194,6 +219,19 @@ impl Store for Sql {
         recipients: &[Recipient],
         now: Timestamp,
     ) -> Result<bool> {
+        if let Some(writer) = &self.writer {
+            let asked = Record {
+                id,
+                owner: owner.to_owned(),
+                attempt: attempt.clone(),
+                state: state.clone(),
+                recipients: recipients.to_vec(),
+                now: millis(now),
+            };
+            if let Answer::Done(kept) = writer.record(asked).await? {
+                return Ok(kept);
+            }
+        }
         attempts::record_attempt(self, id, owner, attempt, state, recipients, now).await
     }
 
@@ -436,6 +474,9 @@ impl Store for Sql {
     }
 
     async fn close(&self) {
+        if let Some(writer) = &self.writer {
+            writer.finish().await;
+        }
         match &self.engine {
             Engine::Sqlite(engine) => engine.close().await,
             Engine::Postgres(engine) => engine.close().await,

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Connection, Row};
 use super::super::sqlite as fence;
 use super::{
     Postgres, Sqlite, alerts, attempts, cases, contacts, dashboard, desk, dialect, events, looks, outbox, reading,
-    reports, runs, scanning,
+    reports, runs, scanning, sets,
 };
 use crate::config::PostgresState;
 
@@ -63,6 +63,14 @@ const STATEMENTS: &[Case] = &[
     ("its attempt ends", attempts::END_ATTEMPT, SEARCHES),
     ("a lost attempt ends", attempts::END_LOST_ATTEMPT, SEARCHES),
     ("its recipients are settled", attempts::SETTLE_RECIPIENTS, SEARCHES),
+    ("several claims walk the queue in its order", sets::CLAIMABLE, &["SCAN d USING COVERING INDEX deliveries_queue"]),
+    ("several are claimed", sets::CLAIM_SET, SEARCHES),
+    ("several attempts begin", sets::BEGIN_SET, SEARCHES),
+    ("their rows", sets::OPEN_ATTEMPT_SET, SEARCHES),
+    ("several claims are given back", sets::GIVE_BACK_SET, SEARCHES),
+    ("several deliveries are settled", sets::SETTLE_SET, SEARCHES),
+    ("their attempts end", sets::END_ATTEMPT_SET, SEARCHES),
+    ("their recipients are settled", sets::SETTLE_RECIPIENTS_SET, SEARCHES),
     ("a claim is released", outbox::RELEASE, SEARCHES),
     ("a delivery is dropped", outbox::DROP, SEARCHES),
     ("customers are locked", super::LOCK_CUSTOMERS, SEARCHES),
@@ -232,6 +240,7 @@ async fn the_statements_are_all_in_the_table() {
         "reports",
         "runs",
         "scanning",
+        "sets",
     ];
     let declared: usize = names
         .iter()

@@ -11,6 +11,8 @@ mod lock;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use sqlx::SqlitePool;
+
 use crate::domain::Timestamp;
 
 use super::sql::{Readers, Tx, failed};
@@ -39,6 +41,11 @@ impl Sqlite {
 
     pub(super) fn readers(&self) -> Readers {
         Readers::Sqlite(self.pools.readers.clone())
+    }
+
+    /// The one connection that writes.
+    pub(super) fn writer(&self) -> SqlitePool {
+        self.pools.writer.clone()
     }
 
     /// Whether we have the lead.

@@ -1,0 +1,211 @@
+//! Group commit on SQLite: deliverers that write at the same time share one transaction, and so the wait for the disk.
+//! (PostgreSQL does the same for its own writers, who need not take turns.)
+//!
+//! What they ask queues up here. A task of its own begins a transaction, takes all that waits by then, does each kind as a
+//! set (`sets`), commits once, and only then answers. So under load one commit carries as many answers as there were
+//! askers while the one before it was on its way to the disk, and a lone asker waits no longer than it did alone.
+//!
+//! Invariants: nothing is answered as done before its commit is through; a batch is bounded and has no two entries of one
+//! delivery; if a statement fails, nothing of the batch stands and everybody does its own by itself (`Answer::Alone`), so
+//! that one bad row hurts nobody else; if the transaction cannot be begun or committed, all are told so. The work is no
+//! part of the askers' futures: one that is dropped leaves no half transaction behind.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sqlx::SqlitePool;
+use tokio::sync::oneshot;
+
+use crate::domain::delivery::DeliveryId;
+
+use super::super::{Claimed, Result, StoreError};
+use super::sets::{self, Begin, Claim, Record};
+use super::{Tx, failed};
+
+/// Entries of one kind in one transaction: other writers of this process, and other processes, want their turn too.
+const BATCH: usize = 64;
+
+const WHAT: &str = "write for several deliverers at once";
+
+/// What an asker is told.
+#[derive(Debug)]
+pub(super) enum Answer<T> {
+    /// It is done, and on disk.
+    Done(T),
+    /// It is not done, and nothing of it stands: to be done alone.
+    Alone,
+}
+
+type Reply<T> = oneshot::Sender<Result<Answer<T>>>;
+
+/// What is asked, and whom to tell.
+struct Entry<A, T> {
+    asked: A,
+    reply: Reply<T>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    claims: VecDeque<Entry<Claim, Option<Claimed>>>,
+    begins: VecDeque<Entry<Begin, bool>>,
+    records: VecDeque<Entry<Record, bool>>,
+}
+
+/// The queue before the writer's connection.
+#[derive(Clone)]
+pub(super) struct Writer(Arc<Inner>);
+
+struct Inner {
+    pool: SqlitePool,
+    waiting: Mutex<Waiting>,
+    /// Whoever has it makes the next batch.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Writer {
+    pub(super) fn new(pool: SqlitePool) -> Self {
+        Self(Arc::new(Inner { pool, waiting: Mutex::default(), turn: tokio::sync::Mutex::default() }))
+    }
+
+    pub(super) async fn claim(&self, asked: Claim) -> Result<Answer<Option<Claimed>>> {
+        self.ask(|waiting, reply| waiting.claims.push_back(Entry { asked, reply })).await
+    }
+
+    pub(super) async fn begin(&self, asked: Begin) -> Result<Answer<bool>> {
+        self.ask(|waiting, reply| waiting.begins.push_back(Entry { asked, reply })).await
+    }
+
+    pub(super) async fn record(&self, asked: Record) -> Result<Answer<bool>> {
+        self.ask(|waiting, reply| waiting.records.push_back(Entry { asked, reply })).await
+    }
+
+    /// Does what still waits; before the connection is closed.
+    pub(super) async fn finish(&self) {
+        while !self.0.waiting().is_empty() {
+            self.0.work().await;
+        }
+        drop(self.0.turn.lock().await);
+    }
+
+    async fn ask<T>(&self, put: impl FnOnce(&mut Waiting, Reply<T>)) -> Result<Answer<T>> {
+        let (reply, answer) = oneshot::channel();
+        put(&mut self.0.waiting(), reply);
+        // One for each asker: most find their work done by the one before. None is relied on to live for ever.
+        let inner = Arc::clone(&self.0);
+        tokio::spawn(async move { inner.work().await });
+        // Without an answer nobody knows whether it was written: the asker must not think that it was not.
+        answer.await.unwrap_or_else(|_| Err(failed(WHAT)(sqlx::Error::WorkerCrashed)))
+    }
+}
+
+impl Inner {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn work(&self) {
+        let _turn = self.turn.lock().await;
+        if self.waiting().is_empty() {
+            return;
+        }
+        let begun = self.pool.begin_with("BEGIN IMMEDIATE").await;
+        // Only now: whoever came while others were writing comes along.
+        let batch = self.waiting().take();
+        let mut tx = match begun {
+            Ok(tx) => Tx::Sqlite(tx),
+            Err(error) => return batch.fail(&error),
+        };
+        match batch.done(&mut tx).await {
+            Ok(done) => match tx.commit().await {
+                Ok(()) => batch.answer(done),
+                Err(error) => batch.fail(&error),
+            },
+            Err(error) => {
+                tracing::debug!("a batch of {} writes is done one by one: {error}", batch.len());
+                match tx.rollback().await {
+                    Ok(()) => batch.leave(),
+                    Err(error) => batch.fail(&error),
+                }
+            }
+        }
+    }
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn len(&self) -> usize {
+        self.claims.len() + self.begins.len() + self.records.len()
+    }
+
+    /// The next batch, the first come first.
+    fn take(&mut self) -> Self {
+        // Nobody would ever send what an asker that is gone claims now. A record is worth writing all the same.
+        self.claims.retain(|entry| !entry.reply.is_closed());
+        let claims = self.claims.drain(..self.claims.len().min(BATCH)).collect();
+        let mut seen = HashSet::new();
+        let records = distinct(&mut self.records, &mut seen, |record| record.id);
+        let begins = distinct(&mut self.begins, &mut seen, |begin| begin.id);
+        Self { claims, begins, records }
+    }
+
+    async fn done(&self, tx: &mut Tx) -> Result<Done> {
+        let records: Vec<_> = self.records.iter().map(|entry| &entry.asked).collect();
+        let records = sets::record(tx, &records).await?;
+        let begins: Vec<_> = self.begins.iter().map(|entry| &entry.asked).collect();
+        let begins = sets::begin(tx, &begins).await?;
+        // Last, so that what was given back just now can be given out.
+        let claims: Vec<_> = self.claims.iter().map(|entry| &entry.asked).collect();
+        let claims = sets::claim(tx, &claims).await?;
+        Ok(Done { claims, begins, records })
+    }
+
+    fn answer(self, done: Done) {
+        tell(self.claims, done.claims.into_iter().map(|claimed| Ok(Answer::Done(claimed))));
+        tell(self.begins, done.begins.into_iter().map(|begun| Ok(Answer::Done(begun))));
+        tell(self.records, done.records.into_iter().map(|kept| Ok(Answer::Done(kept))));
+    }
+
+    fn leave(self) {
+        tell(self.claims, std::iter::repeat_with(|| Ok(Answer::Alone)));
+        tell(self.begins, std::iter::repeat_with(|| Ok(Answer::Alone)));
+        tell(self.records, std::iter::repeat_with(|| Ok(Answer::Alone)));
+    }
+
+    fn fail(self, error: &sqlx::Error) {
+        tell(self.claims, std::iter::repeat_with(|| Err(copy(error))));
+        tell(self.begins, std::iter::repeat_with(|| Err(copy(error))));
+        tell(self.records, std::iter::repeat_with(|| Err(copy(error))));
+    }
+}
+
+/// The first of them up to one of a delivery that the batch has already.
+fn distinct<A, T>(
+    from: &mut VecDeque<Entry<A, T>>,
+    seen: &mut HashSet<DeliveryId>,
+    id: impl Fn(&A) -> DeliveryId,
+) -> VecDeque<Entry<A, T>> {
+    let many = from.iter().take(BATCH).take_while(|entry| seen.insert(id(&entry.asked))).count();
+    from.drain(..many).collect()
+}
+
+/// What a batch came to, in the order of its entries.
+struct Done {
+    claims: Vec<Option<Claimed>>,
+    begins: Vec<bool>,
+    records: Vec<bool>,
+}
+
+fn tell<A, T>(entries: VecDeque<Entry<A, T>>, answers: impl Iterator<Item = Result<Answer<T>>>) {
+    for (entry, answer) in entries.into_iter().zip(answers) {
+        // An asker that is gone hears nothing.
+        let _ = entry.reply.send(answer);
+    }
+}
+
+/// One error for several.
+fn copy(error: &sqlx::Error) -> StoreError {
+    failed(WHAT)(sqlx::Error::Io(std::io::Error::other(error.to_string())))
+}
