@@ -3,113 +3,19 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
+#[path = "common/site.rs"]
+mod site;
 
 use std::io::{Read, Write};
-use std::sync::Arc;
 
 use chrono::TimeDelta;
-use common::{Bench, Lab, affected, kigen_command, write_private};
-use kigen::clock::{Clock, SystemClock};
-use kigen::daemon::reload::Live;
+use common::{Lab, affected, kigen_command};
+use kigen::clock::Clock;
 use kigen::demo::admin_tool::{WorldCustomer, WorldSite};
 use kigen::domain::site::{AuthMethod, ServerType};
 use kigen::store::{Hold, HoldKind};
-use kigen::web::{self, Parts};
-use reqwest::header::{COOKIE, HeaderMap, LOCATION, SET_COOKIE};
-use reqwest::redirect::Policy;
-use tokio::net::TcpListener;
-use tokio::sync::{Notify, watch};
-use tokio_util::sync::CancellationToken;
-
-const EVIL: &str = "<img src=x onerror=alert(1)>";
-const PASSWORD: &str = "correct horse battery";
-
-struct Site {
-    lab: Lab,
-    bench: Bench,
-    address: String,
-    client: reqwest::Client,
-    stop: CancellationToken,
-}
-
-struct Answer {
-    status: u16,
-    headers: HeaderMap,
-    text: String,
-}
-
-impl Site {
-    /// A fleet that was scanned and told, and its dashboard.
-    async fn start(customers: Vec<WorldCustomer>, web: &str) -> Self {
-        Self::with(Lab::start(customers).await, web).await
-    }
-
-    async fn with(lab: Lab, web: &str) -> Self {
-        let text = lab.config_text().replace("listen = \"127.0.0.1:0\"", &format!("listen = \"127.0.0.1:0\"\n{web}"));
-        write_private(&lab.config(), text.as_bytes());
-        let bench = lab.open(SystemClock.now()).await;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        let (beat, heartbeat) = watch::channel(tokio::time::Instant::now());
-        std::mem::forget(beat);
-        let stop = CancellationToken::new();
-        let parts = Parts {
-            live: Live::new(bench.ctx.clone()),
-            heartbeat,
-            wake_mail: Arc::new(Notify::new()),
-            stop: stop.clone(),
-        };
-        tokio::spawn(web::serve(listener, parts));
-        let client = reqwest::Client::builder().redirect(Policy::none()).build().unwrap();
-        Self { lab, bench, address, client, stop }
-    }
-
-    async fn scan_and_tell(&self) {
-        self.bench.scan().await;
-        self.bench.pass().await;
-        self.bench.deliver().await;
-    }
-
-    async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
-        let answer = request.send().await.unwrap();
-        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        Answer { status, headers, text: answer.text().await.unwrap() }
-    }
-
-    async fn get(&self, path: &str) -> Answer {
-        self.send(self.client.get(format!("{}{path}", self.address))).await
-    }
-
-    async fn get_as(&self, path: &str, cookie: &str) -> Answer {
-        self.send(self.client.get(format!("{}{path}", self.address)).header(COOKIE, cookie)).await
-    }
-
-    async fn post(&self, path: &str, cookie: &str, form: &[(&str, &str)]) -> Answer {
-        self.send(self.client.post(format!("{}{path}", self.address)).header(COOKIE, cookie).form(form)).await
-    }
-
-    /// Signs in; the cookie and the form token.
-    async fn sign_in(&self) -> (String, String) {
-        let answer = self.post("/sign-in", "", &[("user", "taro"), ("password", PASSWORD)]).await;
-        assert_eq!(answer.status, 303, "{}", answer.text);
-        let cookie = answer.headers[SET_COOKIE].to_str().unwrap();
-        assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax"), "{cookie}");
-        let cookie = cookie.split(';').next().unwrap().to_owned();
-        let page = self.get_as("/", &cookie).await.text;
-        let at = page.find("name=\"csrf\" value=\"").expect("a form") + "name=\"csrf\" value=\"".len();
-        (cookie, page[at..].split('"').next().unwrap().to_owned())
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
-}
-
-fn users() -> String {
-    format!("[web.users]\ntaro = \"{}\"", web::password::hash(PASSWORD).unwrap())
-}
+use reqwest::header::{LOCATION, SET_COOKIE};
+use site::{EVIL, PASSWORD, Site, users};
 
 const PAGES: [&str; 8] = ["/", "/customers", "/customers/A1", "/outbox", "/plan", "/calls", "/runs", "/configuration"];
 

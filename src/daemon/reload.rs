@@ -13,6 +13,7 @@ use crate::connector::api::Api;
 use crate::connector::exlook::Exlook;
 use crate::connector::export::Export;
 use crate::connector::{Connector, ConnectorError};
+use crate::domain::Timestamp;
 use crate::fleet::{self, FleetError};
 use crate::metrics::Metrics;
 use crate::notice::{TemplateError, Templates};
@@ -91,13 +92,25 @@ pub fn connector(
 /// What runs now. A run takes a [`Context`] and keeps it to its end; the next one may get another.
 pub struct Live {
     current: RwLock<Context>,
+    last: RwLock<Option<Reloaded>>,
+}
+
+/// How the files were last read again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reloaded {
+    /// When.
+    pub at: Timestamp,
+    /// Why they were refused, without the file's text; `None`: they were taken.
+    pub refused: Option<String>,
+    /// The keys whose change waits for a restart.
+    pub restart: Vec<&'static str>,
 }
 
 impl Live {
     /// Starts with this one.
     #[must_use]
     pub fn new(context: Context) -> Arc<Self> {
-        Arc::new(Self { current: RwLock::new(context) })
+        Arc::new(Self { current: RwLock::new(context), last: RwLock::new(None) })
     }
 
     /// What a run that begins now works with.
@@ -114,7 +127,19 @@ impl Live {
         let before = self.context();
         let result = self.try_reload(&before);
         before.metrics.reloaded(result.is_ok());
+        let reloaded = Reloaded {
+            at: before.now(),
+            refused: result.as_ref().err().map(ToString::to_string),
+            restart: result.as_ref().map_or_else(|_| Vec::new(), Clone::clone),
+        };
+        *self.last.write().unwrap_or_else(PoisonError::into_inner) = Some(reloaded);
         result
+    }
+
+    /// How the files were last read again since the start, if they were.
+    #[must_use]
+    pub fn last_reload(&self) -> Option<Reloaded> {
+        self.last.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn try_reload(&self, before: &Context) -> Result<Vec<&'static str>, LoadError> {

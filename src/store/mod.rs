@@ -304,6 +304,12 @@ pub trait Store: Operators + Send + Sync {
     /// Customers with an affected site whom no mail of this round has reached, by id.
     async fn untold(&self, limit: u32) -> Result<Vec<UntoldLine>>;
 
+    /// What people did, the newest first, behind the deed `before`.
+    async fn deeds(&self, before: Option<i64>, limit: u32) -> Result<Vec<Deed>>;
+
+    /// Writes into a customer's history who asked for a scan of it.
+    async fn note_asked(&self, customer: &CustomerId, by: &By) -> Result<()>;
+
     // --- itself ----------------------------------------------------------------------------------------------------
 
     /// A remembered word, such as a schedule's expression.

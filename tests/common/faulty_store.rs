@@ -54,6 +54,11 @@ impl FaultyStore {
         self.place.lock().unwrap().clone()
     }
 
+    /// The calls that came to their first point so far, and to their second.
+    pub fn points(&self) -> usize {
+        self.points.load(Ordering::SeqCst)
+    }
+
     /// Waits until it happens.
     pub async fn wait(&self) {
         self.hit.notified().await;
@@ -153,6 +158,8 @@ faulty! {
     fn affected_moves(&self) -> Vec<(Timestamp, i64)>;
     fn concerns(&self, unreadable_after: u32) -> Concerns;
     fn untold(&self, limit: u32) -> Vec<UntoldLine>;
+    fn deeds(&self, before: Option<i64>, limit: u32) -> Vec<Deed>;
+    fn note_asked(&self, customer: &CustomerId, by: &By) -> ();
     }
 
     async fn close(&self) {

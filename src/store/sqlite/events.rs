@@ -56,6 +56,12 @@ impl Event {
         )
     }
 
+    /// Something was done about a customer.
+    pub(super) fn of_customer(at: Timestamp, customer: &CustomerId, word: &'static str, text: String) -> Self {
+        let customer = Some(customer.as_str().to_owned());
+        Self(millis(at), customer, None, None, HistoryKind::Decided.as_str(), word.to_owned(), text)
+    }
+
     /// Something happened to all mail.
     pub(super) fn of_all(at: Timestamp, word: &'static str, text: String) -> Self {
         Self(millis(at), None, None, None, HistoryKind::Decided.as_str(), word.to_owned(), text)

@@ -42,7 +42,7 @@ use crate::domain::site::CustomerId;
 
 use super::{
     Acted, AttemptRow, Begun, BounceFinding, By, Claimed, Committed, Concerns, CustomerFilter, CustomerLine,
-    CustomerSheet, CustomerState, DeadContact, Delivery, Entry, HistoryEntry, Hold, Lead, LookChange, MailFilter,
+    CustomerSheet, CustomerState, DeadContact, Deed, Delivery, Entry, HistoryEntry, Hold, Lead, LookChange, MailFilter,
     MailLine, Message, OutboxAction, OutboxFilter, PassChange, Proof, Result, Run, RunCounts, RunId, RunKind,
     RunOutcome, ScanTurn, SiteCounts, SiteRow, Store, StoreError, UntoldLine,
 };
@@ -326,6 +326,14 @@ impl Store for Sqlite {
 
     async fn untold(&self, limit: u32) -> Result<Vec<UntoldLine>> {
         dashboard::untold(self, limit).await
+    }
+
+    async fn deeds(&self, before: Option<i64>, limit: u32) -> Result<Vec<Deed>> {
+        dashboard::deeds(self, before, limit).await
+    }
+
+    async fn note_asked(&self, customer: &CustomerId, by: &By) -> Result<()> {
+        dashboard::note_asked(self, customer, by).await
     }
 
     async fn memo(&self, key: &str) -> Result<Option<String>> {

@@ -158,6 +158,7 @@ const STATEMENTS: &[Case] = &[
     ("untold customers, by the index of the open cases", dashboard::UNTOLD_COUNT, &["SCAN c USING"]),
     ("the same, listed", dashboard::UNTOLD, &["SCAN c USING"]),
     ("unreadable sites, by their index", dashboard::UNREADABLE_COUNT, SEARCHES),
+    ("what people did, by its index", dashboard::DEEDS, SEARCHES),
 ];
 
 /// Walks that cost nothing: bound lists, values, and the holds (three rows at most).
