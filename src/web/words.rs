@@ -120,6 +120,7 @@ const SENTENCES: &[(&str, &str)] = &[
     ("no site is affected for {} scans in a row", "{0} 回続けて対象のサイトがありません"),
     ("the customers file says notify = no", "顧客ファイルで通知しない設定(notify = no)です"),
     ("{} is no business day: {}", "{0} は営業日ではありません({1:f})"),
+    ("no business day: {}", "営業日ではありません({0:f})"),
     ("a public holiday ({})", "祝日: {0}"),
     ("closed by business_hours.closed", "休業日"),
     ("{} is not one of business_hours.days", "{0} は営業曜日ではありません"),

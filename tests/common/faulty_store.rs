@@ -30,6 +30,7 @@ pub struct FaultyStore {
     fault: Fault,
     at: usize,
     points: AtomicUsize,
+    calls: AtomicUsize,
     dead: AtomicBool,
     hit: Notify,
     /// The point that was hit.
@@ -43,6 +44,7 @@ impl FaultyStore {
             fault,
             at,
             points: AtomicUsize::new(0),
+            calls: AtomicUsize::new(0),
             dead: AtomicBool::new(false),
             hit: Notify::new(),
             place: std::sync::Mutex::new(None),
@@ -54,9 +56,9 @@ impl FaultyStore {
         self.place.lock().unwrap().clone()
     }
 
-    /// The calls that came to their first point so far, and to their second.
-    pub fn points(&self) -> usize {
-        self.points.load(Ordering::SeqCst)
+    /// The calls that were made so far, those that do not come back too.
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
     }
 
     /// Waits until it happens.
@@ -89,6 +91,7 @@ macro_rules! faulty {
         #[async_trait]
         impl $of for FaultyStore {
             $(async fn $name(&$me $(, $arg: $ty)*) -> Result<$ret> {
+                $me.calls.fetch_add(1, Ordering::SeqCst);
                 $me.point("before", stringify!($name)).await?;
                 let done = $me.inner.$name($($arg),*).await?;
                 $me.point("after", stringify!($name)).await?;

@@ -45,16 +45,24 @@ impl Site {
         let text = lab.config_text().replace("listen = \"127.0.0.1:0\"", &format!("listen = \"127.0.0.1:0\"\n{web}"));
         write_private(&lab.config(), text.as_bytes());
         let bench = lab.open(SystemClock.now()).await;
+        let live = Live::new(bench.ctx.clone());
+        let client = reqwest::Client::builder().redirect(Policy::none()).build().unwrap();
+        let mut site = Self { lab, bench, live: live.clone(), address: String::new(), client, stop: CancellationToken::new() };
+        site.serve(live).await;
+        site
+    }
+
+    /// Serves this from now on, at another address.
+    pub async fn serve(&mut self, live: Arc<Live>) {
+        self.stop.cancel();
+        self.stop = CancellationToken::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
+        self.address = format!("http://{}", listener.local_addr().unwrap());
+        self.live = live.clone();
         let (beat, heartbeat) = watch::channel(tokio::time::Instant::now());
         std::mem::forget(beat);
-        let (live, stop) = (Live::new(bench.ctx.clone()), CancellationToken::new());
-        let parts =
-            Parts { live: live.clone(), heartbeat, wake_mail: Arc::new(Notify::new()), stop: stop.clone() };
+        let parts = Parts { live, heartbeat, wake_mail: Arc::new(Notify::new()), stop: self.stop.clone() };
         tokio::spawn(web::serve(listener, parts));
-        let client = reqwest::Client::builder().redirect(Policy::none()).build().unwrap();
-        Self { lab, bench, live, address, client, stop }
     }
 
     pub async fn scan_and_tell(&self) {

@@ -33,6 +33,9 @@ document.addEventListener("submit", (event) => {
 
 for (const button of document.querySelectorAll("[data-print]")) button.addEventListener("click", () => window.print());
 
+// On a narrow screen the page one is on is seen in the row of pages.
+document.querySelector("nav [aria-current=page]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
 // A link into a closed list opens it.
 const open = () => {
   const at = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
