@@ -48,12 +48,8 @@ async fn measure(customers: usize) {
     let address = format!("http://{}", listener.local_addr().unwrap());
     let (_beat, heartbeat) = watch::channel(tokio::time::Instant::now());
     let stop = CancellationToken::new();
-    let parts = Parts {
-        live: Live::new(ctx.clone()),
-        heartbeat,
-        wake_mail: Arc::new(Notify::new()),
-        stop: stop.clone(),
-    };
+    let parts =
+        Parts { live: Live::new(ctx.clone()), heartbeat, wake_mail: Arc::new(Notify::new()), stop: stop.clone() };
     let server = tokio::spawn(web::serve(listener, parts));
     let client = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build().unwrap();
 
@@ -63,7 +59,11 @@ async fn measure(customers: usize) {
         ("overview", "/".to_owned(), TIMES),
         ("customers, first page", "/customers".to_owned(), TIMES),
         ("customers, a late page", format!("/customers?after={last}&after_name=x"), TIMES),
-        ("customers, by name, late", format!("/customers?order=name&after={middle}&after_name={}", name(customers / 2)), TIMES),
+        (
+            "customers, by name, late",
+            format!("/customers?order=name&after={middle}&after_name={}", name(customers / 2)),
+            TIMES,
+        ),
         ("customers, one found", format!("/customers?q={last}"), TIMES),
         ("customers, none found", "/customers?q=nobody".to_owned(), TIMES),
         ("customers, affected", "/customers?verdict=affected".to_owned(), TIMES),
@@ -119,7 +119,10 @@ async fn fleet(dir: &Path, customers: usize) -> Context {
     let ctx = app::open_with(snapshot, Arc::new(SystemClock)).await.unwrap();
     let now = ctx.now();
     ctx.store.sync_customers(&ctx.snapshot.entries(), now).await.unwrap();
-    scan(&ctx, now - TimeDelta::days(3), |n| if n.is_multiple_of(5) { Verdict::Affected } else { Verdict::NotExchangeOnline }).await;
+    scan(&ctx, now - TimeDelta::days(3), |n| {
+        if n.is_multiple_of(5) { Verdict::Affected } else { Verdict::NotExchangeOnline }
+    })
+    .await;
     scan(&ctx, now, |n| if n.is_multiple_of(10) { Verdict::Affected } else { Verdict::Switched }).await;
     notify::pass(&ctx, None, &CancellationToken::new(), &Silent).await.unwrap();
     ctx

@@ -43,7 +43,10 @@ async fn evil() -> Site {
     let site = |name: &str, server, auth| WorldSite::new(name, server, auth);
     let (online, premises) = (ServerType::ExchangeOnline, ServerType::OnPremises);
     let fleet = vec![
-        WorldCustomer::new("A1", vec![site(EVIL, online, AuthMethod::Basic), site("大阪支店", online, AuthMethod::OAuth)]),
+        WorldCustomer::new(
+            "A1",
+            vec![site(EVIL, online, AuthMethod::Basic), site("大阪支店", online, AuthMethod::OAuth)],
+        ),
         WorldCustomer::new("B2", vec![site("本社", online, AuthMethod::Basic)]),
         WorldCustomer::new("C3", vec![site("本社", premises, AuthMethod::OnPremisesBasic)]),
     ];
@@ -131,7 +134,9 @@ async fn the_list_filters_while_one_types_and_pages_to_the_end() {
     while let Ok(next) = browser.client.find(Css("a[rel=next]")).await {
         let first = browser.run("return document.querySelector('#results td.id').innerText").await;
         next.click().await.unwrap();
-        browser.wait("the next page", &format!("document.querySelector('#results td.id')?.innerText !== {first}")).await;
+        browser
+            .wait("the next page", &format!("document.querySelector('#results td.id')?.innerText !== {first}"))
+            .await;
         seen += browser.run(rows).await.as_u64().unwrap();
     }
     assert_eq!(seen, 120);
@@ -195,7 +200,9 @@ async fn who_is_signed_in_approves_pauses_and_resumes_with_the_keyboard_alone() 
     browser.press(Key::Enter).await;
     browser.wait("on hold", "document.querySelector('.banner.hold')?.innerText.includes('誤送信の疑い')").await;
     assert_eq!(site.bench.ctx.store.holds().await.unwrap()[0].set_by, "taro");
-    browser.tab_to("document.activeElement.closest('.banner.hold') && document.activeElement.tagName === 'BUTTON'").await;
+    browser
+        .tab_to("document.activeElement.closest('.banner.hold') && document.activeElement.tagName === 'BUTTON'")
+        .await;
     browser.press(Key::Enter).await;
     browser.client.accept_alert().await.unwrap();
     browser.wait("resumed", "document.querySelector('.banner.hold') === null").await;

@@ -14,15 +14,16 @@ use chrono::TimeDelta;
 use common::{Lab, affected, kigen_command, write_private};
 use faulty_store::{Fault, FaultyStore};
 use kigen::clock::Clock;
-use kigen::demo::admin_tool::{WorldCustomer, WorldSite};
 use kigen::daemon::reload::Live;
+use kigen::demo::admin_tool::{WorldCustomer, WorldSite};
 use kigen::domain::delivery::DeliveryId;
 use kigen::domain::site::{AuthMethod, CustomerId, ServerType};
 use kigen::store::{BounceFinding, By, DeadContact, Hold, HoldKind, OutboxAction, contact_fingerprint};
 use reqwest::header::{LOCATION, SET_COOKIE};
 use site::{EVIL, PASSWORD, Site, users};
 
-const PAGES: [&str; 8] = ["/", "/customers", "/customers/A1", "/outbox", "/plan", "/calls", "/runs", "/configuration"];
+const PAGES: [&str; 9] =
+    ["/", "/customers", "/customers/A1", "/outbox", "/plan", "/calls", "/runs", "/audit", "/configuration"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_page_answers_in_both_languages_with_its_headers() {
@@ -392,7 +393,8 @@ async fn a_japanese_reader_meets_no_english_sentence_of_ours() {
     site.bench.pass().await;
     for path in ["/customers/A1", "/customers/B2", "/outbox", "/plan", "/audit", "/runs", "/mails/1", "/mails/2"] {
         let text = site.get(&format!("{path}?lang=ja")).await.text;
-        let english: Vec<&str> = text.split("<span lang=\"en\">").skip(1).map(|t| t.split('<').next().unwrap()).collect();
+        let english: Vec<&str> =
+            text.split("<span lang=\"en\">").skip(1).map(|t| t.split('<').next().unwrap()).collect();
         let ours = english.iter().filter(|text| !text.is_empty() && !text.starts_with("250 "));
         assert_eq!(ours.collect::<Vec<_>>(), Vec::<&&str>::new(), "{path}");
     }

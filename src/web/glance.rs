@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use chrono::NaiveTime;
+use chrono::{NaiveDate, NaiveTime};
 use tokio::sync::watch;
 
 use super::{Fail, Inner, Shared};
@@ -20,14 +20,21 @@ pub(super) struct Seen {
     /// When it was read.
     pub(super) at: Timestamp,
     pub(super) counts: SiteCounts,
-    pub(super) yesterday: SiteCounts,
     pub(super) customers: u64,
-    pub(super) moves: Vec<(Timestamp, i64)>,
+    pub(super) past: Arc<Past>,
     pub(super) concerns: Concerns,
     pub(super) dead: Vec<DeadContact>,
     pub(super) outbox: Vec<(&'static str, u64)>,
     pub(super) holds: Vec<Hold>,
     pub(super) last: Vec<(RunKind, Option<Run>)>,
+}
+
+/// What earlier days looked like. It is the costly part, and moves only with a run or at midnight.
+pub(super) struct Past {
+    today: NaiveDate,
+    runs: Vec<Option<Run>>,
+    pub(super) yesterday: SiteCounts,
+    pub(super) moves: Vec<(Timestamp, i64)>,
 }
 
 type Reading = watch::Receiver<Option<Result<Arc<Seen>, String>>>;
@@ -37,6 +44,7 @@ type Reading = watch::Receiver<Option<Result<Arc<Seen>, String>>>;
 struct Kept {
     seen: Option<(Instant, Arc<Seen>)>,
     under_way: Option<Reading>,
+    past: Option<Arc<Past>>,
     /// One more with every deed: what was read before it is not shown after it.
     deeds: u64,
 }
@@ -53,27 +61,43 @@ const PATIENCE: Duration = Duration::from_millis(30);
 /// Numbers older than this are shown to nobody.
 const STALE: Duration = Duration::from_secs(120);
 
-async fn read(ctx: Context) -> Result<Seen, StoreError> {
+async fn past(ctx: &Context, today: NaiveDate, runs: Vec<Option<Run>>) -> Result<Past, StoreError> {
+    let midnight = ctx.snapshot.config.calendar.instant(today, NaiveTime::MIN);
+    let yesterday = ctx.store.site_counts_at(midnight).await?;
+    Ok(Past { today, runs, yesterday, moves: ctx.store.affected_moves().await? })
+}
+
+async fn read(ctx: Context, before: Option<Arc<Past>>) -> Result<Seen, StoreError> {
     let store = &ctx.store;
     let config = &ctx.snapshot.config;
     let at = ctx.now();
-    let midnight = config.calendar.instant(config.calendar.day(at), NaiveTime::MIN);
     let mut last = Vec::new();
     for kind in schedule::KINDS.into_iter().filter(|kind| schedule::is_on(config, *kind)) {
         last.push((kind, store.last_run(kind, false).await?));
     }
+    // A command's run is no schedule's, but it is a run.
+    let runs = vec![store.last_run(RunKind::Scan, false).await?, store.last_run(RunKind::Notices, false).await?];
+    let today = config.calendar.day(at);
+    let past = match before {
+        // While a run is on its looks come in.
+        Some(past) if past.today == today && past.runs == runs && runs.iter().flatten().all(ended) => past,
+        _ => Arc::new(past(&ctx, today, runs).await?),
+    };
     Ok(Seen {
         at,
         counts: store.site_counts().await?,
-        yesterday: store.site_counts_at(midnight).await?,
         customers: store.customer_count().await?,
-        moves: store.affected_moves().await?,
+        past,
         concerns: store.concerns(config.alerts.unreadable_after).await?,
         dead: store.dead_contacts().await?,
         outbox: store.outbox_counts().await?,
         holds: store.holds().await?,
         last,
     })
+}
+
+fn ended(run: &Run) -> bool {
+    run.finished_at.is_some()
 }
 
 /// What there is to show, and what is on its way.
@@ -107,7 +131,7 @@ impl Glance {
         let reading = match &kept.under_way {
             Some(reading) => reading.clone(),
             None => {
-                let reading = begin(shared, kept.deeds);
+                let reading = begin(shared, kept.deeds, kept.past.clone());
                 kept.under_way = Some(reading.clone());
                 reading
             }
@@ -117,17 +141,20 @@ impl Glance {
 }
 
 /// Reads in a task of its own, which ends whoever goes away.
-fn begin(shared: &Shared, deeds: u64) -> Reading {
+fn begin(shared: &Shared, deeds: u64, past: Option<Arc<Past>>) -> Reading {
     let (tell, reading) = watch::channel(None);
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
-        let read = shared.ask(read).await;
+        let read = shared.ask(|ctx| read(ctx, past)).await;
         let result = match read {
             Ok(seen) => Ok(Arc::new(seen)),
             Err(Fail::Broken(why)) => Err(why),
             Err(Fail::NotFound) => Err("nothing was found".to_owned()),
         };
         let mut kept = shared.glance.kept();
+        if let Ok(seen) = &result {
+            kept.past = Some(Arc::clone(&seen.past));
+        }
         if kept.deeds == deeds {
             kept.under_way = None;
             if let Ok(seen) = &result {

@@ -16,7 +16,7 @@ pub(super) async fn page(State(shared): State<Shared>, visit: Visit) -> Result<R
     let config = &ctx.snapshot.config;
     let today = config.calendar.day(ctx.now());
     let of = |state: &str| seen.outbox.iter().find(|(s, _)| *s == state).map_or(0, |(_, n)| *n);
-    let course = course(&ctx, &seen.moves, today);
+    let course = course(&ctx, &seen.past.moves, today);
     let campaigns: Vec<_> = config
         .campaigns
         .iter()
@@ -34,9 +34,9 @@ pub(super) async fn page(State(shared): State<Shared>, visit: Visit) -> Result<R
             }
         })
         .collect();
-    let yesterday = render::verdicts(&seen.yesterday);
+    let yesterday = render::verdicts(&seen.past.yesterday);
     let total = seen.counts.total();
-    let known_yesterday = seen.yesterday.total() > 0;
+    let known_yesterday = seen.past.yesterday.total() > 0;
     let verdicts: Vec<_> = render::verdicts(&seen.counts).into_iter().zip(yesterday).map(|((word, n), (_, before))| {
         let change = i64::try_from(n).unwrap_or(0) - i64::try_from(before).unwrap_or(0);
         context! { word, n, change => known_yesterday.then_some(change), share => (n * 100).checked_div(total).unwrap_or(0) }

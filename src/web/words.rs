@@ -101,10 +101,16 @@ fn known(word: &str) -> Option<&'static (&'static str, &'static str, &'static st
 /// The first that applies is taken.
 const SENTENCES: &[(&str, &str)] = &[
     // What the planner gives as its reason.
-    ("{} site(s) affected again since {}; the case had been resolved", "完了したあと、{1} から {0} サイトがふたたび対象になりました"),
+    (
+        "{} site(s) affected again since {}; the case had been resolved",
+        "完了したあと、{1} から {0} サイトがふたたび対象になりました",
+    ),
     ("{} site(s) affected since {}; not told yet", "{1} から {0} サイトが対象になりました。まだ通知していません"),
     ("the deadline moved from {} (told on {}) to {}", "期限が {0}({1} に通知)から {2} に変わりました"),
-    ("told on {}; the next overdue notice is due {} days later", "{0} に通知済み。次の期限超過の通知はその {1} 日後です"),
+    (
+        "told on {}; the next overdue notice is due {} days later",
+        "{0} に通知済み。次の期限超過の通知はその {1} 日後です",
+    ),
     ("{} day(s) past the deadline {}; not told since", "期限 {1} を {0} 日過ぎました。期限後はまだ通知していません"),
     ("{} day(s) past the deadline {}; told on {}", "期限 {1} を {0} 日過ぎました。前回の通知は {2} です"),
     (
@@ -112,8 +118,14 @@ const SENTENCES: &[(&str, &str)] = &[
         "まだ対象です。{0:d}前の再通知の日 {1} になりました。前回の通知は {2} です",
     ),
     ("told on {}; the next reminder's day is not reached", "{0} に通知済み。次の再通知の日はまだ来ていません"),
-    ("told of the missing consent on {}; again after {} days", "{0} に同意を依頼しました。{1} 日後にもう一度依頼します"),
-    ("OAuth is chosen, consent is still missing; last told on {}", "OAuth を選択済みですが、同意がまだありません。前回の通知は {0} です"),
+    (
+        "told of the missing consent on {}; again after {} days",
+        "{0} に同意を依頼しました。{1} 日後にもう一度依頼します",
+    ),
+    (
+        "OAuth is chosen, consent is still missing; last told on {}",
+        "OAuth を選択済みですが、同意がまだありません。前回の通知は {0} です",
+    ),
     ("OAuth is chosen, but consent is missing", "OAuth を選択済みですが、同意がありません"),
     ("the case is resolved", "この件は完了しています"),
     ("not clear for {} scans in a row yet", "{0} 回続けて該当なしになるのを待っています"),
@@ -126,7 +138,10 @@ const SENTENCES: &[(&str, &str)] = &[
     ("{} is not one of business_hours.days", "{0} は営業曜日ではありません"),
     ("cap: more than {} first notices in one pass", "一度に送る初回通知が上限の {0} 通を超えます"),
     // Why a notice was overtaken.
-    ("the case is in round {} by now, the notice is of round {}", "この件はもう第 {0} 回で、この通知は第 {1} 回のものです"),
+    (
+        "the case is in round {} by now, the notice is of round {}",
+        "この件はもう第 {0} 回で、この通知は第 {1} 回のものです",
+    ),
     ("a site is affected: that is to be told first", "対象のサイトがあるため、そちらを先に通知します"),
     ("a site is affected or lacks consent again", "ふたたび対象または同意なしのサイトがあります"),
     ("no site of the customer is {} any more", "「{0:w}」のサイトはもうありません"),
@@ -180,6 +195,43 @@ const SENTENCES: &[(&str, &str)] = &[
     ("all mail held ({}) by {}: {}", "{1} が全送信を停止({0:w}): {2}"),
     ("all mail held ({}): {}", "全送信を停止({0:w}): {1}"),
     ("resumed by {}: {}", "{0} が送信を再開({1:f})"),
+    (
+        "one scan found {} newly affected customers of {} (safety.hold_if_newly_affected): this looks like a misreading; look at \
+         `kigen sites --verdict affected`, then `kigen resume`",
+        "一回のスキャンで {1} 社中 {0} 社が新たに対象になりました(safety.hold_if_newly_affected)。読み間違いの疑いがあります。\
+         対象のサイトを確かめてから再開してください",
+    ),
+    (
+        "this state is not the one that was here: {}. What was sent meanwhile it may not know; look at `kigen outbox list` and \
+         `kigen plan`, then `kigen resume`",
+        "データベースがこれまでのものと違います({0:f})。その間に送ったメールが記録にないかもしれません。\
+         送信箱と予定を確かめてから再開してください",
+    ),
+    (
+        "its .identity file is missing: it was restored from a backup, or copied here",
+        "バックアップからの復元または複製",
+    ),
+    ("its .identity file is damaged, so nobody can tell whether it was restored", ".identity ファイルの破損"),
+    (
+        "it is a new one, or a backup from before an upgrade: it knows nothing of the one that was here",
+        "新しいもの、または更新前のバックアップ",
+    ),
+    ("it is not the one that was here before", "別のデータベース"),
+    (
+        "it was restored from a backup: it stands at epoch {}, and this place has seen {}",
+        "バックアップからの復元: 世代 {0}、ここでは {1} まで",
+    ),
+    ("it was copied from another machine", "別のマシンからの複製"),
+    ("its file was restored from a backup, or copied", "バックアップからの復元または複製"),
+    ("it was restored from a backup, or copied, with all beside it", "バックアップからの復元または複製"),
+    (
+        "{} logons in a row were refused (safety.logon_failures): the scan stopped so that no account is locked; look at the admin \
+         tool and the customers file",
+        "ログオンが続けて {0} 回拒否されたため(safety.logon_failures)、アカウントをロックしないようスキャンを止めました。\
+         管理ツールと顧客ファイルを確かめてください",
+    ),
+    ("longer than scan.max_duration", "scan.max_duration を超えました"),
+    ("stopped before its end", "途中で停止しました"),
     // A report names the address first.
     ("{}: {}", "{0}: {1:s}"),
 ];
@@ -272,18 +324,27 @@ mod tests {
     #[test]
     fn sentences_of_the_program_are_japanese_and_others_stay_as_they_are() {
         for (english, wanted) in [
-            ("2 site(s) affected since 2022-09-01; not told yet", "2022-09-01 から 2 サイトが対象になりました。まだ通知していません"),
+            (
+                "2 site(s) affected since 2022-09-01; not told yet",
+                "2022-09-01 から 2 サイトが対象になりました。まだ通知していません",
+            ),
             (
                 "still affected; the 7d reminder's day 2022-09-22 is reached, last told on 2022-09-15",
                 "まだ対象です。7 日前の再通知の日 2022-09-22 になりました。前回の通知は 2022-09-15 です",
             ),
-            ("2022-09-23 is no business day: a public holiday (秋分の日)", "2022-09-23 は営業日ではありません(祝日: 秋分の日)"),
+            (
+                "2022-09-23 is no business day: a public holiday (秋分の日)",
+                "2022-09-23 は営業日ではありません(祝日: 秋分の日)",
+            ),
             ("site 本社: affected -> clear", "サイト 本社: 対象 → 該当なし"),
             (
                 "site 本社: affected [Exchange Online に接続する / 基本認証 (Office 365の場合)]",
                 "サイト 本社: 対象 [Exchange Online に接続する / 基本認証 (Office 365の場合)]",
             ),
-            ("no site could be listed: unreadable (timeout): no answer", "サイトの一覧を取得できません: 読取不可(タイムアウト): no answer"),
+            (
+                "no site could be listed: unreadable (timeout): no answer",
+                "サイトの一覧を取得できません: 読取不可(タイムアウト): no answer",
+            ),
             (
                 "reminder 7d notice (delivery 12): dropped before it left: the case is resolved",
                 "再通知 7 日前の通知(メール 12): 送信前に取りやめ: この件は完了しています",
@@ -295,6 +356,12 @@ mod tests {
             (
                 "first notice (delivery 3): a***@x.example: the address is dead: 550 no such user",
                 "初回の通知(メール 3): a***@x.example: 宛先が無効です: 550 no such user",
+            ),
+            (
+                "one scan found 3 newly affected customers of 9 (safety.hold_if_newly_affected): this looks like a misreading; look \
+                 at `kigen sites --verdict affected`, then `kigen resume`",
+                "一回のスキャンで 9 社中 3 社が新たに対象になりました(safety.hold_if_newly_affected)。読み間違いの疑いがあります。\
+                 対象のサイトを確かめてから再開してください",
             ),
             ("all mail held (paused) by taro: 誤送信の疑い", "taro が全送信を停止(一時停止): 誤送信の疑い"),
             ("550 5.1.1 <x>: user unknown", "550 5.1.1 <x>: user unknown"),

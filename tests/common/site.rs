@@ -47,7 +47,8 @@ impl Site {
         let bench = lab.open(SystemClock.now()).await;
         let live = Live::new(bench.ctx.clone());
         let client = reqwest::Client::builder().redirect(Policy::none()).build().unwrap();
-        let mut site = Self { lab, bench, live: live.clone(), address: String::new(), client, stop: CancellationToken::new() };
+        let mut site =
+            Self { lab, bench, live: live.clone(), address: String::new(), client, stop: CancellationToken::new() };
         site.serve(live).await;
         site
     }

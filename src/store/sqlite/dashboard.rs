@@ -299,8 +299,7 @@ type DeedRow = (i64, i64, Option<String>, Option<String>, Option<i64>, String, S
 
 pub(super) async fn deeds(store: &Sqlite, before: Option<i64>, limit: u32) -> Result<Vec<Deed>> {
     let query = sqlx::query_as(DEEDS).bind(before.unwrap_or(i64::MAX)).bind(i64::from(limit));
-    let rows: Vec<DeedRow> =
-        query.fetch_all(&store.pools.readers).await.map_err(failed("read what people did"))?;
+    let rows: Vec<DeedRow> = query.fetch_all(&store.pools.readers).await.map_err(failed("read what people did"))?;
     rows.into_iter()
         .map(|(id, at, customer, name, delivery, word, text)| {
             let customer = customer.zip(name).map(|(id, name)| Ok::<_, StoreError>((rows::customer(&id)?, name)));
