@@ -259,6 +259,24 @@ async fn the_mail_stands_in_its_frame_and_its_script_does_not_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_telephone_list_prints_on_a_sheet_without_what_is_only_for_the_screen() {
+    let site = evil().await;
+    let browser = Browser::start().await;
+    browser.open(&format!("{}/calls?lang=ja", site.address)).await;
+    // A4 at 96 dpi, without margins.
+    browser.width(794).await;
+    browser.devtools("Emulation.setEmulatedMedia", json!({ "media": "print" })).await;
+    let seen = browser
+        .run(
+            "const shown = s => [...document.querySelectorAll(s)].some(e => getComputedStyle(e).display !== 'none'); \
+             return [shown('.top, .banner, footer, button'), shown('.calls .phone'), document.documentElement.scrollWidth <= 794]",
+        )
+        .await;
+    assert_eq!(seen, json!([false, true, true]));
+    browser.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_language_is_switched_and_kept_and_the_question_is_not_lost() {
     let site = Site::start(vec![affected("A1")], "").await;
     site.scan_and_tell().await;
