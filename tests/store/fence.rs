@@ -146,7 +146,7 @@ async fn a_backup_made_by_kigen_is_old_at_once() {
     let to = beside(&file, ".backup");
     // The daemon dies after the backup, so that nothing but the backup itself moves the epoch.
     assert_eq!(life(&file, false, async |store| store.backup(&to).await.unwrap()).await, None);
-    std::fs::write(&file, std::fs::read(&to).unwrap()).unwrap();
+    put_back(&file, &std::fs::read(&to).unwrap());
     assert!(start(&file).await.unwrap().contains("epoch"));
 }
 
