@@ -3,115 +3,27 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
+#[path = "common/faulty_store.rs"]
+mod faulty_store;
+#[path = "common/site.rs"]
+mod site;
 
 use std::io::{Read, Write};
-use std::sync::Arc;
 
 use chrono::TimeDelta;
-use common::{Bench, Lab, affected, kigen_command, write_private};
-use kigen::clock::{Clock, SystemClock};
+use common::{Lab, affected, kigen_command, write_private};
+use faulty_store::{Fault, FaultyStore};
+use kigen::clock::Clock;
 use kigen::daemon::reload::Live;
 use kigen::demo::admin_tool::{WorldCustomer, WorldSite};
-use kigen::domain::site::{AuthMethod, ServerType};
-use kigen::store::{Hold, HoldKind};
-use kigen::web::{self, Parts};
-use reqwest::header::{COOKIE, HeaderMap, LOCATION, SET_COOKIE};
-use reqwest::redirect::Policy;
-use tokio::net::TcpListener;
-use tokio::sync::{Notify, watch};
-use tokio_util::sync::CancellationToken;
+use kigen::domain::delivery::DeliveryId;
+use kigen::domain::site::{AuthMethod, CustomerId, ServerType};
+use kigen::store::{BounceFinding, By, DeadContact, Hold, HoldKind, OutboxAction, contact_fingerprint};
+use reqwest::header::{LOCATION, SET_COOKIE};
+use site::{EVIL, PASSWORD, Site, users};
 
-const EVIL: &str = "<img src=x onerror=alert(1)>";
-const PASSWORD: &str = "correct horse battery";
-
-struct Site {
-    lab: Lab,
-    bench: Bench,
-    address: String,
-    client: reqwest::Client,
-    stop: CancellationToken,
-}
-
-struct Answer {
-    status: u16,
-    headers: HeaderMap,
-    text: String,
-}
-
-impl Site {
-    /// A fleet that was scanned and told, and its dashboard.
-    async fn start(customers: Vec<WorldCustomer>, web: &str) -> Self {
-        Self::with(Lab::start(customers).await, web).await
-    }
-
-    async fn with(lab: Lab, web: &str) -> Self {
-        let text = lab.config_text().replace("listen = \"127.0.0.1:0\"", &format!("listen = \"127.0.0.1:0\"\n{web}"));
-        write_private(&lab.config(), text.as_bytes());
-        let bench = lab.open(SystemClock.now()).await;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        let (beat, heartbeat) = watch::channel(tokio::time::Instant::now());
-        std::mem::forget(beat);
-        let stop = CancellationToken::new();
-        let parts = Parts {
-            live: Live::new(bench.ctx.clone()),
-            heartbeat,
-            wake_mail: Arc::new(Notify::new()),
-            stop: stop.clone(),
-        };
-        tokio::spawn(web::serve(listener, parts));
-        let client = reqwest::Client::builder().redirect(Policy::none()).build().unwrap();
-        Self { lab, bench, address, client, stop }
-    }
-
-    async fn scan_and_tell(&self) {
-        self.bench.scan().await;
-        self.bench.pass().await;
-        self.bench.deliver().await;
-    }
-
-    async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
-        let answer = request.send().await.unwrap();
-        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        Answer { status, headers, text: answer.text().await.unwrap() }
-    }
-
-    async fn get(&self, path: &str) -> Answer {
-        self.send(self.client.get(format!("{}{path}", self.address))).await
-    }
-
-    async fn get_as(&self, path: &str, cookie: &str) -> Answer {
-        self.send(self.client.get(format!("{}{path}", self.address)).header(COOKIE, cookie)).await
-    }
-
-    async fn post(&self, path: &str, cookie: &str, form: &[(&str, &str)]) -> Answer {
-        self.send(self.client.post(format!("{}{path}", self.address)).header(COOKIE, cookie).form(form)).await
-    }
-
-    /// Signs in; the cookie and the form token.
-    async fn sign_in(&self) -> (String, String) {
-        let answer = self.post("/sign-in", "", &[("user", "taro"), ("password", PASSWORD)]).await;
-        assert_eq!(answer.status, 303, "{}", answer.text);
-        let cookie = answer.headers[SET_COOKIE].to_str().unwrap();
-        assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax"), "{cookie}");
-        let cookie = cookie.split(';').next().unwrap().to_owned();
-        let page = self.get_as("/", &cookie).await.text;
-        let at = page.find("name=\"csrf\" value=\"").expect("a form") + "name=\"csrf\" value=\"".len();
-        (cookie, page[at..].split('"').next().unwrap().to_owned())
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
-}
-
-fn users() -> String {
-    format!("[web.users]\ntaro = \"{}\"", web::password::hash(PASSWORD).unwrap())
-}
-
-const PAGES: [&str; 8] = ["/", "/customers", "/customers/A1", "/outbox", "/plan", "/calls", "/runs", "/configuration"];
+const PAGES: [&str; 9] =
+    ["/", "/customers", "/customers/A1", "/outbox", "/plan", "/calls", "/runs", "/audit", "/configuration"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_page_answers_in_both_languages_with_its_headers() {
@@ -385,6 +297,126 @@ async fn large_requests_are_refused() {
     let mut answer = String::new();
     let _ = stream.read_to_string(&mut answer);
     assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_readers_ask_the_store_two_at_a_time_and_nothing_else_waits_for_them() {
+    let mut site = Site::start(vec![affected("A1")], "").await;
+    // From its first call on this store answers nobody.
+    let store = FaultyStore::new(site.bench.ctx.store.clone(), Fault::Stop, 0);
+    let mut ctx = site.bench.ctx.clone();
+    ctx.store = store.clone();
+    site.serve(Live::new(ctx)).await;
+    let readers: Vec<_> = (0..40)
+        .map(|n| {
+            let path = ["/customers", "/outbox", "/plan", "/customers.csv", "/"][n % 5];
+            let request = site.client.get(format!("{}{path}", site.address)).send();
+            tokio::spawn(async move { request.await.map(|answer| answer.status().as_u16()) })
+        })
+        .collect();
+    store.wait().await;
+    let gauges: Vec<_> = (0..10)
+        .map(|n| site.client.get(format!("{}{}", site.address, ["/readyz", "/metrics"][n % 2])).send())
+        .map(tokio::spawn)
+        .collect();
+    // What needs no store is answered while all of them wait.
+    for _ in 0..20 {
+        assert_eq!(site.get("/healthz").await.status, 200);
+        assert_eq!(site.get("/assets/app.css").await.status, 200);
+    }
+    assert!(store.calls() <= 3, "two of people and one of machines: {}", store.calls());
+    // The scan's and the mails' own store is free: their work goes on.
+    site.scan_and_tell().await;
+    assert_eq!(site.bench.outbox("sent").await, 1);
+    for task in readers {
+        task.abort();
+    }
+    for task in gauges {
+        task.abort();
+    }
+    for _ in 0..20 {
+        assert_eq!(site.get("/healthz").await.status, 200);
+    }
+    assert!(store.calls() <= 3, "who went away has not made room for another: {}", store.calls());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asked_for_a_scan_and_which_contact_is_dead_and_how_the_reload_went_are_shown() {
+    let site = Site::start(vec![affected("A1"), affected("B2")], &users()).await;
+    site.scan_and_tell().await;
+    let customer = CustomerId::new("A1").unwrap();
+    let dead = DeadContact {
+        fingerprint: contact_fingerprint(&customer, "admin@a1.example"),
+        customer,
+        masked: "a***@a1.example".to_owned(),
+        since: site.bench.clock.now(),
+        why: "550 5.1.1 no such user".to_owned(),
+        delivery: DeliveryId(1),
+    };
+    let text = "a***@a1.example: the address is dead: 550 5.1.1 no such user".to_owned();
+    let finding = BounceFinding { delivery: DeliveryId(1), word: "dead", text, dead: Some(dead) };
+    assert!(site.bench.ctx.store.record_bounce("digest", "dead", &[finding], site.bench.clock.now()).await.unwrap());
+    let (cookie, csrf) = site.sign_in().await;
+    assert_eq!(site.post("/customers/B2/scan", &cookie, &[("csrf", &csrf)]).await.status, 303);
+
+    let page = async |path: &str| site.get_as(&format!("{path}?lang=ja"), &cookie).await.text;
+    let overview = page("/").await;
+    assert!(overview.contains("件の宛先が無効です") && overview.contains("calls#dead"), "{overview}");
+    for (path, words) in [
+        ("/customers/A1", vec!["無効", "550 5.1.1 no such user", "宛先が無効です"]),
+        ("/calls", vec!["無効な宛先", "a***@a1.example", "550 5.1.1 no such user"]),
+        ("/customers/B2", vec!["taro がこの顧客のスキャンを指示"]),
+        ("/audit", vec!["taro がこの顧客のスキャンを指示", "スキャン指示", "/customers/B2"]),
+        ("/configuration", vec!["起動後なし"]),
+    ] {
+        let text = page(path).await;
+        for word in words {
+            assert!(text.contains(word), "{path} lacks {word}: {text}");
+        }
+    }
+    let good = std::fs::read_to_string(site.lab.config()).unwrap();
+    write_private(&site.lab.config(), format!("{good}\n[nonsense]\n").as_bytes());
+    assert!(site.live.reload().is_err());
+    assert!(page("/configuration").await.contains("nonsense"));
+    site.bench.go(TimeDelta::minutes(1));
+    let refused = site.get_as("/", &cookie).await.text;
+    assert!(refused.contains("前の設定で動いています"), "{refused}");
+    write_private(&site.lab.config(), good.as_bytes());
+    assert!(site.live.reload().is_ok());
+    let text = page("/configuration").await;
+    assert!(text.contains("適用") && !text.contains("nonsense"), "{text}");
+}
+
+/// Every sentence of the program that a whole life of a case puts on the pages.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_japanese_reader_meets_no_english_sentence_of_ours() {
+    let mut lab = Lab::start(vec![affected("A1"), affected("B2")]).await;
+    lab.settings.mode = "review";
+    let site = Site::with(lab, "").await;
+    site.scan_and_tell().await;
+    let store = &site.bench.ctx.store;
+    let at = site.bench.clock.now();
+    let by = By { who: "taro".to_owned(), at, day: common::today() };
+    store.act(&[DeliveryId(1)], OutboxAction::Approve, &by).await.unwrap();
+    store.act(&[DeliveryId(2)], OutboxAction::Cancel, &by).await.unwrap();
+    site.bench.deliver().await;
+    site.lab.world.lock().customers[0].sites[0].auth_method = AuthMethod::OAuth;
+    for _ in 0..3 {
+        site.bench.go(TimeDelta::hours(12));
+        site.bench.scan().await;
+    }
+    site.bench.pass().await;
+    site.lab.world.lock().customers[0].sites[0].auth_method = AuthMethod::Basic;
+    site.bench.go(TimeDelta::hours(12));
+    site.bench.scan().await;
+    site.bench.pass().await;
+    for path in ["/customers/A1", "/customers/B2", "/outbox", "/plan", "/audit", "/runs", "/mails/1", "/mails/2"] {
+        let text = site.get(&format!("{path}?lang=ja")).await.text;
+        let english: Vec<&str> =
+            text.split("<span lang=\"en\">").skip(1).map(|t| t.split('<').next().unwrap()).collect();
+        let ours = english.iter().filter(|text| !text.is_empty() && !text.starts_with("250 "));
+        assert_eq!(ours.collect::<Vec<_>>(), Vec::<&&str>::new(), "{path}");
+    }
 }
 
 #[test]

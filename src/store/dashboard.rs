@@ -1,4 +1,4 @@
-//! What the dashboard reads: pages of customers and mails, and the numbers behind the overview. Plain data.
+//! What the dashboard reads: pages of customers, mails and deeds, and the numbers behind the overview. Plain data.
 
 use crate::domain::Timestamp;
 use crate::domain::delivery::DeliveryId;
@@ -107,4 +107,22 @@ pub struct Concerns {
     pub untold: u64,
     /// Sites unreadable for so many scans in a row as was asked.
     pub unreadable: u64,
+}
+
+/// What a person did: approved, retried or cancelled a mail, stopped or resumed all mail, asked for a scan. What the service
+/// did by itself in the same words (a hold after a restore) stands there too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deed {
+    /// Its place; the next page begins behind it.
+    pub id: i64,
+    /// When.
+    pub at: Timestamp,
+    /// The customer it concerns, with its name; `None`: all.
+    pub customer: Option<(CustomerId, String)>,
+    /// The mail it concerns.
+    pub delivery: Option<DeliveryId>,
+    /// What kind of deed, in a word.
+    pub word: String,
+    /// The same with who did it, in English.
+    pub text: String,
 }

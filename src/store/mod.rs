@@ -313,6 +313,11 @@ pub trait Store: Operators + Send + Sync {
     /// What waits for a person; sites count once they were unreadable in so many scans in a row.
     async fn concerns(&self, unreadable_after: u32) -> Result<Concerns>;
 
+    /// What people did, the newest first, behind the deed `before`.
+    async fn deeds(&self, before: Option<i64>, limit: u32) -> Result<Vec<Deed>>;
+
+    /// Writes into a customer's history who asked for a scan of it.
+    async fn note_asked(&self, customer: &CustomerId, by: &By) -> Result<()>;
     // --- itself ----------------------------------------------------------------------------------------------------
 
     /// A remembered word, such as a schedule's expression.

@@ -110,7 +110,7 @@ pub(super) async fn outbox(
         })
         .await?;
     shared.parts.wake_mail.notify_waiters();
-    shared.look_again().await;
+    shared.glance.forget();
     let done = acted.iter().filter(|a| **a == Acted::Done).count();
     if done == acted.len() || all {
         return Ok(back(&sent.back));
@@ -130,7 +130,7 @@ pub(super) async fn pause(
     }
     let hold = Hold { kind: HoldKind::Paused, reason, set_by: who, set_at: shared.context().now() };
     shared.ask(move |ctx| async move { ctx.store.set_hold(&hold).await }).await?;
-    shared.look_again().await;
+    shared.glance.forget();
     Ok(back("/"))
 }
 
@@ -142,7 +142,7 @@ pub(super) async fn resume(
     let by = by(&shared, actor(&visit, &sent)?);
     shared.ask(move |ctx| async move { ctx.store.clear_holds(&by).await }).await?;
     shared.parts.wake_mail.notify_waiters();
-    shared.look_again().await;
+    shared.glance.forget();
     Ok(back("/"))
 }
 
@@ -152,12 +152,14 @@ pub(super) async fn scan(
     Path(id): Path<String>,
     Form(sent): Form<Sent>,
 ) -> Result<Response, Refused> {
-    let who = actor(&visit, &sent)?;
+    let by = by(&shared, actor(&visit, &sent)?);
     let ctx = shared.context();
     let id = CustomerId::new(&id).ok().filter(|id| ctx.snapshot.member(id).is_some()).ok_or(Fail::NotFound)?;
     let request = ScanRequest { only: vec![id.clone()], ..ScanRequest::default() };
     let stop = shared.parts.stop.clone();
     let address = format!("/customers/{}", render::path_part(id.as_str()));
+    let (asked, who) = (id.clone(), by.who.clone());
+    shared.ask(move |ctx| async move { ctx.store.note_asked(&asked, &by).await }).await?;
     // Not waited for: a slow admin tool must not hold the page; the runs' page tells how it went.
     tokio::spawn(async move {
         tracing::info!(customer = %id, who, "a scan of one customer, asked for on the dashboard");

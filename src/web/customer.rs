@@ -8,11 +8,12 @@ use minijinja::{Value, context};
 use super::visit::Visit;
 use super::{Fail, Shared, mails, render};
 use crate::daemon::Context;
+use crate::domain::Timestamp;
 use crate::domain::case::{Case, CaseState};
-use crate::domain::customer::Language;
+use crate::domain::customer::{Customer, Language};
 use crate::domain::plan::{Decision, decide, walk};
 use crate::domain::site::CustomerId;
-use crate::store::{HistoryEntry, OutboxFilter, SiteLine, StoreError};
+use crate::store::{DeadContact, HistoryEntry, HistoryKind, OutboxFilter, SiteLine, StoreError, contact_fingerprint};
 
 /// The newest lines and mails that are shown.
 const SHOWN: usize = 300;
@@ -31,10 +32,11 @@ pub(super) async fn page(State(shared): State<Shared>, visit: Visit, Path(id): P
             let cases = store.customer_states(std::slice::from_ref(&asked)).await?.pop().map(|s| s.cases);
             let filter = OutboxFilter { customer: Some(asked), limit: Some(100), ..OutboxFilter::default() };
             let mails = store.deliveries(&filter).await?;
-            Ok::<_, StoreError>(Some((sheet, history, cases.unwrap_or_default(), mails, store.holds().await?)))
+            let dead = store.dead_contacts().await?;
+            Ok::<_, StoreError>(Some((sheet, history, cases.unwrap_or_default(), mails, dead, store.holds().await?)))
         })
         .await?;
-    let Some((sheet, history, cases, deliveries, holds)) = found else { return Err(Fail::NotFound) };
+    let Some((sheet, history, cases, deliveries, dead, holds)) = found else { return Err(Fail::NotFound) };
     let ctx = shared.context();
     let config = &ctx.snapshot.config;
     let known = ctx.snapshot.customers.get(&id);
@@ -46,7 +48,7 @@ pub(super) async fn page(State(shared): State<Shared>, visit: Visit, Path(id): P
         gone => render::at_or_none(config, sheet.gone_at),
         contact => known.and_then(|c| c.contact_name.clone()),
         phone => known.and_then(|c| c.phone.clone()),
-        to => known.map(|c| c.email.iter().chain(&c.cc).map(|a| a.masked()).collect::<Vec<_>>()),
+        to => known.map(|c| contacts(&ctx, c, &dead)),
         notify => known.map(|c| c.notify),
         opted_out => known.map(|c| c.opted_out),
         row_errors => quarantined.map(|q| q.errors.iter().map(|e| context! {
@@ -59,6 +61,24 @@ pub(super) async fn page(State(shared): State<Shared>, visit: Visit, Path(id): P
         mails => deliveries.iter().map(|d| mails::line(config, d, &sheet.name)).collect::<Vec<_>>(),
     };
     shared.page_with(&visit, "customer.html", &holds, content)
+}
+
+/// The addresses of the file, masked, and which of them are known to be dead.
+fn contacts(ctx: &Context, customer: &Customer, dead: &[DeadContact]) -> Vec<Value> {
+    let addresses = customer.email.iter().chain(&customer.cc).chain(&customer.fallback_email);
+    addresses
+        .map(|address| {
+            let print = contact_fingerprint(&customer.id, address.as_str());
+            let dead = dead.iter().find(|d| d.customer == customer.id && d.fingerprint == print);
+            context! {
+                address => address.masked(),
+                fallback => customer.fallback_email.contains(address),
+                dead => dead.map(|d| context! {
+                    since => render::at(&ctx.snapshot.config, d.since), why => d.why.clone(), delivery => d.delivery.0,
+                }),
+            }
+        })
+        .collect()
 }
 
 fn site(ctx: &Context, line: &SiteLine) -> Value {
@@ -132,5 +152,14 @@ fn next(ctx: &Context, case: &Case, language: Language) -> Option<Value> {
 }
 
 fn entry(ctx: &Context, entry: &HistoryEntry) -> Value {
-    context! { at => render::at(&ctx.snapshot.config, entry.at), what => entry.what.as_str(), text => entry.text.clone() }
+    let config = &ctx.snapshot.config;
+    // The end of what was seen is an instant: shown as the others are.
+    let (text, until) = match entry.text.rsplit_once("; seen until ") {
+        Some((text, until)) if entry.what == HistoryKind::Seen => (text, until.parse::<Timestamp>().ok()),
+        _ => (entry.text.as_str(), None),
+    };
+    context! {
+        at => render::at(config, entry.at), what => entry.what.as_str(), text,
+        until => render::at_or_none(config, until),
+    }
 }

@@ -1,7 +1,5 @@
 //! For machines: whether it works, and its numbers. The paths and words are promises.
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -13,11 +11,8 @@ use crate::daemon::systemd::HEARTBEAT_MAX;
 use crate::metrics::Levels;
 
 pub(super) async fn ready(State(shared): State<Shared>) -> Response {
-    let ctx = shared.context();
-    // In a task of its own: a request that goes away must not drop a database future half-way.
-    let store = Arc::clone(&ctx.store);
-    let answered = tokio::spawn(async move { store.ping().await }).await;
-    if !matches!(answered, Ok(Ok(()))) {
+    let answered = shared.ask_at(&shared.gauges, |ctx| async move { ctx.store.ping().await }).await;
+    if answered.is_err() {
         return (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n").into_response();
     }
     if shared.parts.heartbeat.borrow().elapsed() > HEARTBEAT_MAX {
@@ -28,13 +23,9 @@ pub(super) async fn ready(State(shared): State<Shared>) -> Response {
 
 pub(super) async fn metrics(State(shared): State<Shared>) -> Response {
     let ctx = shared.context();
-    let levels = match tokio::spawn(levels(ctx.clone())).await {
-        Ok(Ok(levels)) => levels,
-        Ok(Err(error)) => {
-            tracing::error!("cannot read the levels for /metrics: {error}");
-            return (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n").into_response();
-        }
-        Err(_) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    let levels = match shared.ask_at(&shared.gauges, levels).await {
+        Ok(levels) => levels,
+        Err(fail) => return fail.into_response(),
     };
     match ctx.metrics.encode(&levels) {
         Ok(text) => {

@@ -5,10 +5,12 @@
 //! once touch a scan or a mail; full mail addresses are never shown.
 
 mod acting;
+mod audit;
 mod calls;
 mod chart;
 mod customer;
 mod customers;
+mod glance;
 mod guard;
 mod health;
 mod listen;
@@ -21,6 +23,7 @@ mod runs;
 mod session;
 mod settings;
 mod visit;
+mod words;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -59,9 +62,11 @@ struct Inner {
     parts: Parts,
     pages: render::Pages,
     sessions: session::Sessions,
-    /// So many requests may ask the store at once.
+    /// So many requests of people may ask the store at once.
     desks: Arc<Semaphore>,
-    glance: overview::Glance,
+    /// The same for machines: a page that takes long must not look as if the service were ill.
+    gauges: Arc<Semaphore>,
+    glance: glance::Glance,
     started: Timestamp,
 }
 
@@ -69,6 +74,9 @@ type Shared = Arc<Inner>;
 
 /// Requests that ask the store at once: fewer than the store has readers.
 const DESKS: usize = 2;
+
+/// `/readyz` and `/metrics`, beside them.
+const GAUGES: usize = 1;
 
 /// One request, the wait for its turn included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -107,7 +115,19 @@ impl Inner {
         F: Future<Output = Result<T, E>> + Send + 'static,
         A: FnOnce(Context) -> F,
     {
-        let desk = Arc::clone(&self.desks).acquire_owned().await.map_err(|e| Fail::Broken(e.to_string()))?;
+        self.ask_at(&self.desks, ask).await
+    }
+
+    /// The same at one of these places. A request that goes away, or whose time is over, leaves its place only when the
+    /// store has answered: there are never more questions under way than places.
+    async fn ask_at<T, E, F, A>(&self, places: &Arc<Semaphore>, ask: A) -> Result<T, Fail>
+    where
+        T: Send + 'static,
+        E: std::fmt::Display + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        A: FnOnce(Context) -> F,
+    {
+        let desk = Arc::clone(places).acquire_owned().await.map_err(|e| Fail::Broken(e.to_string()))?;
         let future = ask(self.context());
         let asked = tokio::spawn(async move {
             let _desk = desk;
@@ -138,10 +158,11 @@ pub async fn serve(listener: TcpListener, parts: Parts) -> std::io::Result<()> {
         pages: render::Pages::new(),
         sessions: session::Sessions::default(),
         desks: Arc::new(Semaphore::new(DESKS)),
-        glance: overview::Glance::default(),
+        gauges: Arc::new(Semaphore::new(GAUGES)),
+        glance: glance::Glance::default(),
         started,
     });
-    listen::serve(listener, router(shared), stop).await
+    listen::serve(listener, router(shared), listen::Limits::default(), stop).await
 }
 
 fn router(shared: Shared) -> Router {
@@ -158,6 +179,7 @@ fn router(shared: Shared) -> Router {
         .route("/plan", get(plan::page))
         .route("/calls", get(calls::page))
         .route("/runs", get(runs::page))
+        .route("/audit", get(audit::page))
         .route("/configuration", get(settings::page))
         .route("/pause", post(acting::pause))
         .route("/resume", post(acting::resume))
@@ -165,6 +187,7 @@ fn router(shared: Shared) -> Router {
         .route("/sign-out", post(acting::sign_out))
         .route("/assets/app.css", get(render::css))
         .route("/assets/app.js", get(render::js))
+        .route("/assets/icon.svg", get(render::icon))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))

@@ -1,88 +1,23 @@
 //! The fleet at a glance: days left, the course of the affected sites, verdicts, what waits for a person, what runs next.
-//!
-//! The numbers of the whole fleet are read at most every few seconds, however many readers there are.
-
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::response::Response;
-use chrono::{NaiveDate, NaiveTime};
+use chrono::NaiveDate;
 use minijinja::context;
-use tokio::sync::Mutex;
 
 use super::visit::Visit;
 use super::{Fail, Inner, Shared, chart, render};
 use crate::daemon::{Context, schedule};
 use crate::domain::Timestamp;
 use crate::domain::campaign::Affects;
-use crate::store::{Concerns, Hold, Run, RunKind, SiteCounts, StoreError};
-
-/// What the overview reads of the store.
-pub(super) struct Seen {
-    counts: SiteCounts,
-    yesterday: SiteCounts,
-    customers: u64,
-    moves: Vec<(Timestamp, i64)>,
-    concerns: Concerns,
-    outbox: Vec<(&'static str, u64)>,
-    holds: Vec<Hold>,
-    last: Vec<(RunKind, Option<Run>)>,
-}
-
-/// The last reading, shared by everybody who asks soon after.
-#[derive(Default)]
-pub(super) struct Glance(Mutex<Option<(Instant, Arc<Seen>)>>);
-
-/// How old the numbers may be.
-const FRESH: Duration = Duration::from_secs(5);
-
-async fn read(ctx: Context) -> Result<Seen, StoreError> {
-    let store = &ctx.store;
-    let config = &ctx.snapshot.config;
-    let midnight = config.calendar.instant(config.calendar.day(ctx.now()), NaiveTime::MIN);
-    let mut last = Vec::new();
-    for kind in schedule::KINDS.into_iter().filter(|kind| schedule::is_on(config, *kind)) {
-        last.push((kind, store.last_run(kind, false).await?));
-    }
-    Ok(Seen {
-        counts: store.site_counts().await?,
-        yesterday: store.site_counts_at(midnight).await?,
-        customers: store.customer_count().await?,
-        moves: store.affected_moves().await?,
-        concerns: store.concerns(config.alerts.unreadable_after).await?,
-        outbox: store.outbox_counts().await?,
-        holds: store.holds().await?,
-        last,
-    })
-}
-
-impl Inner {
-    async fn glance(&self) -> Result<Arc<Seen>, Fail> {
-        let mut kept = self.glance.0.lock().await;
-        if let Some((at, seen)) = &*kept
-            && at.elapsed() < FRESH
-        {
-            return Ok(Arc::clone(seen));
-        }
-        let seen = Arc::new(self.ask(read).await?);
-        *kept = Some((Instant::now(), Arc::clone(&seen)));
-        Ok(seen)
-    }
-
-    /// What changed by a person's hand is seen at once.
-    pub(super) async fn look_again(&self) {
-        *self.glance.0.lock().await = None;
-    }
-}
 
 pub(super) async fn page(State(shared): State<Shared>, visit: Visit) -> Result<Response, Fail> {
-    let seen = shared.glance().await?;
+    let seen = Inner::glance(&shared).await?;
     let ctx = shared.context();
     let config = &ctx.snapshot.config;
     let today = config.calendar.day(ctx.now());
     let of = |state: &str| seen.outbox.iter().find(|(s, _)| *s == state).map_or(0, |(_, n)| *n);
-    let course = course(&ctx, &seen.moves, today);
+    let course = course(&ctx, &seen.past.moves, today);
     let campaigns: Vec<_> = config
         .campaigns
         .iter()
@@ -106,9 +41,9 @@ pub(super) async fn page(State(shared): State<Shared>, visit: Visit) -> Result<R
             }
         })
         .collect();
-    let yesterday = render::verdicts(&seen.yesterday);
+    let yesterday = render::verdicts(&seen.past.yesterday);
     let total = seen.counts.total();
-    let known_yesterday = seen.yesterday.total() > 0;
+    let known_yesterday = seen.past.yesterday.total() > 0;
     let verdicts: Vec<_> = render::verdicts(&seen.counts).into_iter().zip(yesterday).map(|((word, n), (_, before))| {
         let change = i64::try_from(n).unwrap_or(0) - i64::try_from(before).unwrap_or(0);
         context! { word, n, change => known_yesterday.then_some(change), share => (n * 100).checked_div(total).unwrap_or(0) }
@@ -131,8 +66,12 @@ pub(super) async fn page(State(shared): State<Shared>, visit: Visit) -> Result<R
         customers => seen.customers,
         held => of("held"), unknown => of("unknown"), failed => of("failed"), queued => of("queued") + of("sending"), sent => of("sent"),
         untold => seen.concerns.untold,
+        // Only those of customers in the file: nobody can put another right.
+        dead => seen.dead.iter().filter(|d| ctx.snapshot.customers.contains_key(&d.customer)).count(),
+        refused => shared.parts.live.last_reload().is_some_and(|r| r.refused.is_some()),
         unreadable => seen.concerns.unreadable,
         unreadable_after => config.alerts.unreadable_after,
+        numbers_at => render::at(config, seen.at),
         quarantined => ctx.snapshot.fleet.quarantined.len(),
     };
     shared.page_with(&visit, "overview.html", &seen.holds, content)

@@ -11,7 +11,7 @@ use minijinja::value::merge_maps;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
 
 use super::visit::Visit;
-use super::{Fail, Inner};
+use super::{Fail, Inner, words};
 use crate::config::{Config, Mode};
 use crate::domain::Timestamp;
 use crate::domain::customer::Language;
@@ -29,15 +29,25 @@ macro_rules! embedded {
 
 impl Pages {
     pub(super) fn new() -> Self {
-        Self { ja: environment(|ja, _| ja), en: environment(|_, en| en) }
+        let ja = environment(|ja, _| ja, words::ja, words::said, words::before);
+        let en = environment(|_, en| en, words::en, str::to_owned, str::to_owned);
+        Self { ja, en }
     }
 }
 
-/// `t(ja, en)` is the text in the reader's language.
-fn environment(t: fn(Value, Value) -> Value) -> Environment<'static> {
+/// `t(ja, en)` is the text in the reader's language; `word` is one of the contract's words, `said` a stored sentence.
+fn environment(
+    t: fn(Value, Value) -> Value,
+    word: fn(&str) -> String,
+    said: fn(&str) -> String,
+    milestone: fn(&str) -> String,
+) -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.add_function("t", t);
+    environment.add_filter("word", move |text: String| word(&text));
+    environment.add_filter("said", move |text: String| said(&text));
+    environment.add_filter("milestone", move |text: String| milestone(&text));
     environment.add_filter("number", number);
     environment.add_filter("urlencode", path_part);
     for (name, source) in embedded![
@@ -51,6 +61,7 @@ fn environment(t: fn(Value, Value) -> Value) -> Environment<'static> {
         "plan.html",
         "calls.html",
         "runs.html",
+        "audit.html",
         "configuration.html",
         "sign-in.html",
         "done.html",
@@ -177,4 +188,8 @@ pub(super) async fn css() -> Response {
 
 pub(super) async fn js() -> Response {
     asset("text/javascript; charset=utf-8", include_str!("assets/app.js"))
+}
+
+pub(super) async fn icon() -> Response {
+    asset("image/svg+xml", include_str!("assets/icon.svg"))
 }

@@ -31,7 +31,12 @@ pub(super) async fn page(State(shared): State<Shared>, visit: Visit) -> Result<R
             }
         })
         .collect();
+    let reload = shared.parts.live.last_reload().map(|last| context! {
+        at => render::at(config, last.at), refused => last.refused.map(|text| text.chars().take(4000).collect::<String>()),
+        restart => last.restart.join(", "),
+    });
     let content = context! {
+        reload,
         sections, bad_rows, next,
         bad_rows_total => ctx.snapshot.fleet.quarantined.len(),
         customers => ctx.snapshot.fleet.members.len(),

@@ -30,6 +30,7 @@ pub struct FaultyStore {
     fault: Fault,
     at: usize,
     points: AtomicUsize,
+    calls: AtomicUsize,
     dead: AtomicBool,
     hit: Notify,
     /// The point that was hit.
@@ -43,6 +44,7 @@ impl FaultyStore {
             fault,
             at,
             points: AtomicUsize::new(0),
+            calls: AtomicUsize::new(0),
             dead: AtomicBool::new(false),
             hit: Notify::new(),
             place: std::sync::Mutex::new(None),
@@ -52,6 +54,11 @@ impl FaultyStore {
     /// Where it happened, if it has.
     pub fn hit(&self) -> Option<String> {
         self.place.lock().unwrap().clone()
+    }
+
+    /// The calls that were made so far, those that do not come back too.
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
     }
 
     /// Waits until it happens.
@@ -84,6 +91,7 @@ macro_rules! faulty {
         #[async_trait]
         impl $of for FaultyStore {
             $(async fn $name(&$me $(, $arg: $ty)*) -> Result<$ret> {
+                $me.calls.fetch_add(1, Ordering::SeqCst);
                 $me.point("before", stringify!($name)).await?;
                 let done = $me.inner.$name($($arg),*).await?;
                 $me.point("after", stringify!($name)).await?;
@@ -153,6 +161,8 @@ faulty! {
     fn site_counts_at(&self, at: Timestamp) -> SiteCounts;
     fn affected_moves(&self) -> Vec<(Timestamp, i64)>;
     fn concerns(&self, unreadable_after: u32) -> Concerns;
+    fn deeds(&self, before: Option<i64>, limit: u32) -> Vec<Deed>;
+    fn note_asked(&self, customer: &CustomerId, by: &By) -> ();
     }
 
     async fn close(&self) {

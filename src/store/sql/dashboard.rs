@@ -1,4 +1,4 @@
-//! What the dashboard reads. Reads only.
+//! What the dashboard reads; and the one thing it writes, that a person asked for a scan.
 //!
 //! Invariant: a page costs the same at the first and at the hundred-thousandth customer: it begins in an index where the
 //! page before ended.
@@ -6,16 +6,18 @@
 use std::collections::HashMap;
 
 use crate::domain::Timestamp;
+use crate::domain::delivery::DeliveryId;
 use crate::domain::observation::Verdict;
 use crate::domain::plan::NoticeKind;
 use crate::domain::site::CustomerId;
 
 use super::super::{
-    Concerns, CustomerFilter, CustomerLine, CustomerOrder, CustomerSheet, MailFilter, MailLine, Result, SiteCounts,
-    SiteLine,
+    By, Concerns, CustomerFilter, CustomerLine, CustomerOrder, CustomerSheet, Deed, MailFilter, MailLine, Result,
+    SiteCounts, SiteLine, StoreError,
 };
 use super::alerts::UNTOLD_COUNT;
 use super::desk::load_recipients;
+use super::events::{self, Event};
 use super::rows::{
     self, DeliveryRow, ObservationRow, count, delivery_columns, json, millis, observation_columns, time, word,
 };
@@ -90,6 +92,20 @@ pub(super) const AFFECTED_MOVES: &str = "WITH seen AS ( \
 
 pub(super) const UNREADABLE_COUNT: &str = "SELECT count(*) FROM sites AS s CROSS JOIN customers AS c ON c.id = s.customer \
      WHERE s.unreadable_scans > 0 AND s.unreadable_scans >= ?1 AND s.listed = 1 AND c.gone_at IS NULL";
+
+macro_rules! deed_words {
+    () => {
+        "('approved', 'retried', 'cancelled', 'released', 'hold', 'resume', 'asked')"
+    };
+}
+
+/// The words are those of the index `events_deeds`.
+pub(super) const DEEDS: &str = concat!(
+    "SELECT e.id, e.at, e.customer, n.name, e.delivery, e.word, e.text FROM events AS e \
+     LEFT JOIN customers AS n ON n.id = e.customer WHERE e.id < ?1 AND e.word IN ",
+    deed_words!(),
+    " ORDER BY e.id DESC LIMIT ?2"
+);
 
 /// Above every text that a name may begin with.
 const LAST: &str = "\u{10FFFF}";
@@ -248,4 +264,26 @@ pub(super) async fn concerns(store: &Sql, unreadable_after: u32) -> Result<Conce
     let query = db::query_scalar(UNREADABLE_COUNT).bind(i64::from(unreadable_after));
     let unreadable: i64 = query.fetch_one(&store.readers).await.map_err(failed(WHAT))?;
     Ok(Concerns { untold: count(untold)?, unreadable: count(unreadable)? })
+}
+
+type DeedRow = (i64, i64, Option<String>, Option<String>, Option<i64>, String, String);
+
+pub(super) async fn deeds(store: &Sql, before: Option<i64>, limit: u32) -> Result<Vec<Deed>> {
+    let query = db::query_as(DEEDS).bind(before.unwrap_or(i64::MAX)).bind(i64::from(limit));
+    let rows: Vec<DeedRow> = query.fetch_all(&store.readers).await.map_err(failed("read what people did"))?;
+    rows.into_iter()
+        .map(|(id, at, customer, name, delivery, word, text)| {
+            let customer = customer.zip(name).map(|(id, name)| Ok::<_, StoreError>((rows::customer(&id)?, name)));
+            let (at, delivery) = (time(at)?, delivery.map(DeliveryId));
+            Ok(Deed { id, at, customer: customer.transpose()?, delivery, word, text })
+        })
+        .collect()
+}
+
+pub(super) async fn note_asked(store: &Sql, customer: &CustomerId, by: &By) -> Result<()> {
+    const WHAT: &str = "note who asked for a scan";
+    let mut tx = store.write(WHAT).await?;
+    let text = format!("a scan of this customer was asked for by {}", by.who);
+    events::write(&mut tx, &[Event::of_customer(by.at, customer, "asked", text)], WHAT).await?;
+    tx.commit().await.map_err(failed(WHAT))
 }

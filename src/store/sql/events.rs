@@ -56,7 +56,7 @@ impl Event {
         )
     }
 
-    /// A person did something for a customer.
+    /// Something was done about a customer.
     pub(super) fn of_customer(at: Timestamp, customer: &CustomerId, word: &'static str, text: String) -> Self {
         let customer = Some(customer.as_str().to_owned());
         Self(millis(at), customer, None, None, HistoryKind::Decided.as_str(), word.to_owned(), text)

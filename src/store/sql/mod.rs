@@ -60,7 +60,7 @@ use super::postgres::Postgres;
 use super::sqlite::Sqlite;
 use super::{
     Acted, AttemptRow, Begun, BounceFinding, By, Claimed, Committed, Concerns, CustomerFilter, CustomerLine,
-    CustomerSheet, CustomerState, DeadContact, Delivery, Entry, HistoryEntry, Hold, Lead, LookChange, MailFilter,
+    CustomerSheet, CustomerState, DeadContact, Deed, Delivery, Entry, HistoryEntry, Hold, Lead, LookChange, MailFilter,
     MailLine, Message, OutboxAction, OutboxFilter, PassChange, Proof, Result, Run, RunCounts, RunId, RunKind,
     RunOutcome, ScanTurn, SiteCounts, SiteRow, Store, StoreError,
 };
@@ -426,6 +426,14 @@ impl Store for Sql {
 
     async fn concerns(&self, unreadable_after: u32) -> Result<Concerns> {
         dashboard::concerns(self, unreadable_after).await
+    }
+
+    async fn deeds(&self, before: Option<i64>, limit: u32) -> Result<Vec<Deed>> {
+        dashboard::deeds(self, before, limit).await
+    }
+
+    async fn note_asked(&self, customer: &CustomerId, by: &By) -> Result<()> {
+        dashboard::note_asked(self, customer, by).await
     }
 
     async fn memo(&self, key: &str) -> Result<Option<String>> {

@@ -174,6 +174,7 @@ const STATEMENTS: &[Case] = &[
     ("all sites are counted as they were", dashboard::COUNTS_AT, &["SCAN c", "SCAN (subquery"]),
     ("the course of all sites", dashboard::AFFECTED_MOVES, &["SCAN c", "SCAN seen", "SCAN moves", "SCAN (subquery"]),
     ("unreadable sites, by their index", dashboard::UNREADABLE_COUNT, SEARCHES),
+    ("what people did, by its index", dashboard::DEEDS, SEARCHES),
 ];
 
 /// Walks that cost nothing: bound lists, values, and the holds (three rows at most).

@@ -33,6 +33,9 @@ document.addEventListener("submit", (event) => {
 
 for (const button of document.querySelectorAll("[data-print]")) button.addEventListener("click", () => window.print());
 
+// On a narrow screen the page one is on is seen in the row of pages.
+document.querySelector("nav [aria-current=page]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
 // A link into a closed list opens it.
 const open = () => {
   const at = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
@@ -42,16 +45,33 @@ const open = () => {
 addEventListener("hashchange", open);
 open();
 
-// The overview's numbers, once a minute while somebody looks and types nothing.
-if (document.querySelector("[data-live]")) {
-  setInterval(async () => {
-    if (document.hidden || document.activeElement?.matches("input, button, a")) return;
+// The parts of a page that live: once a minute while somebody looks, and when somebody comes back. Only what changed is
+// put in, part by part, and a part with the focus, an open list or a selection in it is left for the next time: nothing
+// that is typed or read is lost, and the page does not move.
+if (document.querySelector("main [data-live]")) {
+  let asking = false;
+  const busy = (part) => {
+    const chosen = getSelection();
+    return part.contains(document.activeElement)
+      || (chosen && !chosen.isCollapsed && chosen.containsNode(part, true));
+  };
+  const look = async () => {
+    if (document.hidden || asking) return;
+    asking = true;
     try {
       const answer = await fetch(location.href, { credentials: "same-origin" });
       if (!answer.ok || answer.redirected) return;
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-      const fresh = page.querySelector("[data-live]");
-      if (fresh) document.querySelector("[data-live]").replaceWith(fresh);
-    } catch { /* the next minute comes */ }
-  }, 60000);
+      const fresh = new Map([...page.querySelectorAll("[data-live]")].map((part) => [part.dataset.live, part]));
+      for (const part of document.querySelectorAll("[data-live]")) {
+        const now = fresh.get(part.dataset.live);
+        if (!now || now.outerHTML === part.outerHTML || busy(part)) continue;
+        const places = [...part.querySelectorAll(".scroll")].map((box) => box.scrollLeft);
+        part.replaceWith(now);
+        now.querySelectorAll(".scroll").forEach((box, n) => { box.scrollLeft = places[n] ?? 0; });
+      }
+    } catch { /* the next minute comes */ } finally { asking = false; }
+  };
+  setInterval(look, 60000);
+  document.addEventListener("visibilitychange", look);
 }
