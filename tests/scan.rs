@@ -359,7 +359,7 @@ async fn everything_at_once(customers: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_look_and_every_fault_at_once_and_each_verdict_is_the_worlds() {
-    // By hand it was run with 5,000; the time goes to the simulated tool.
+    // KIGEN_TEST_CUSTOMERS=5000 takes more of them, by hand: the time goes to the simulated tool.
     let customers = std::env::var("KIGEN_TEST_CUSTOMERS").ok().and_then(|n| n.parse().ok()).unwrap_or(600);
     everything_at_once(customers).await;
 }
