@@ -90,7 +90,6 @@ async fn two_campaigns_stand_beside_each_other_each_with_its_own_days() {
     assert_eq!(page.matches("<figcaption>").count(), 1, "the course of verdicts is that of basic authentication alone");
     let settings = site.get("/configuration?lang=en").await.text;
     assert!(settings.contains("campaign exchange-online-ews") && settings.contains("2026-10-01"), "{settings}");
-    site.stop.cancel();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -354,7 +353,7 @@ async fn who_asked_for_a_scan_and_which_contact_is_dead_and_how_the_reload_went_
         delivery: DeliveryId(1),
     };
     let text = "a***@a1.example: the address is dead: 550 5.1.1 no such user".to_owned();
-    let finding = BounceFinding { delivery: DeliveryId(1), word: "dead", text, dead: Some(dead) };
+    let finding = BounceFinding { delivery: DeliveryId(1), word: "dead", text, dead: Some(dead), came_back: None };
     assert!(site.bench.ctx.store.record_bounce("digest", "dead", &[finding], site.bench.clock.now()).await.unwrap());
     let (cookie, csrf) = site.sign_in().await;
     assert_eq!(site.post("/customers/B2/scan", &cookie, &[("csrf", &csrf)]).await.status, 303);

@@ -8,8 +8,8 @@ use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
 use super::bounces::{self, Dead};
-use super::corroborate;
 use super::circuit::Circuit;
+use super::corroborate;
 use super::look;
 use super::mailing::{self, Subject};
 use super::progress::Progress;

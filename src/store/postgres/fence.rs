@@ -26,8 +26,7 @@ use super::super::{Result, StoreError};
 use super::Postgres;
 
 /// The server and the database; the server's identifier only where the role may ask for it.
-pub(in crate::store) const HOME: &str =
-    "SELECT CASE WHEN has_function_privilege('pg_catalog.pg_control_system()', 'execute') \
+pub(in crate::store) const HOME: &str = "SELECT CASE WHEN has_function_privilege('pg_catalog.pg_control_system()', 'execute') \
                  THEN (SELECT system_identifier::text FROM pg_control_system()) ELSE 'unknown' END \
             || '/' || (SELECT oid::text FROM pg_database WHERE datname = current_database())";
 pub(in crate::store) const MARK: &str = "SELECT lineage, epoch, home FROM fence WHERE one = 1";
@@ -132,7 +131,8 @@ fn write(path: &Path, mark: &Mark) {
         let new = path.with_extension(format!("{}.new", std::process::id()));
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         let Mark { lineage, epoch, .. } = mark;
-        let intro = "# kigen remembers here which state this node saw last, to see when it was restored. Do not back it up.";
+        let intro =
+            "# kigen remembers here which state this node saw last, to see when it was restored. Do not back it up.";
         file.write_all(format!("{intro}\nlineage {lineage}\nepoch {epoch}\n").as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&new, path)

@@ -194,7 +194,9 @@ fn remedy(error: &sqlx::Error) -> &'static str {
         Some("42501") => "the user must own the database, or may at least create tables in it",
         Some("53300") => "the server has no connection left; raise max_connections",
         Some(_) => "look into the server's log",
-        None if matches!(error, sqlx::Error::Tls(_)) => "the connection cannot be encrypted; see sslmode and sslrootcert",
+        None if matches!(error, sqlx::Error::Tls(_)) => {
+            "the connection cannot be encrypted; see sslmode and sslrootcert"
+        }
         None => "is the server running, and does it listen there?",
     }
 }

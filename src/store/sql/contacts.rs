@@ -36,7 +36,8 @@ pub(super) const CAME_BACK: &str = "UPDATE recipients SET state = 'rejected', re
 
 pub(super) async fn dead(store: &Sql) -> Result<Vec<DeadContact>> {
     let query = db::query_as(DEAD).fetch_all(&store.readers);
-    let rows: Vec<(String, String, String, i64, String, i64)> = query.await.map_err(failed("read the dead contacts"))?;
+    let rows: Vec<(String, String, String, i64, String, i64)> =
+        query.await.map_err(failed("read the dead contacts"))?;
     rows.into_iter()
         .map(|(customer, fingerprint, masked, since, why, delivery)| {
             Ok(DeadContact {

@@ -213,7 +213,8 @@ async fn postgresql_accepts_every_statement() {
     let of_the_fence = [("home", super::super::postgres::HOME), ("mark", super::super::postgres::MARK)]
         .into_iter()
         .chain([("adopt", super::super::postgres::ADOPT), ("advance", super::super::postgres::ADVANCE)]);
-    let shared = STATEMENTS.iter().filter(|(_, sql, _)| *sql != fence::ADOPT).map(|(sentence, sql, _)| (*sentence, *sql));
+    let shared =
+        STATEMENTS.iter().filter(|(_, sql, _)| *sql != fence::ADOPT).map(|(sentence, sql, _)| (*sentence, *sql));
     for (sentence, sql) in shared.chain(of_the_fence) {
         let text = sqlx::SqlSafeStr::into_sql_str(AssertSqlSafe(dialect::postgres(sql)));
         if let Err(e) = connection.prepare(text).await {
