@@ -86,6 +86,7 @@ impl World {
 
     fn smtp(&self) -> SmtpConfig {
         SmtpConfig {
+            password_until: chrono::NaiveDate::MAX,
             host: "127.0.0.1".to_owned(),
             port: self.servers.ports.relay,
             tls: SmtpTls::Starttls,
