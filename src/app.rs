@@ -18,7 +18,7 @@ use crate::daemon::deliver::{self, Until};
 use crate::daemon::progress::Silent;
 use crate::daemon::reload::{self, Live, LoadError};
 use crate::daemon::schedule::{self, Scheduler};
-use crate::daemon::{Context, Snapshot, alert, control, operators, running, systemd};
+use crate::daemon::{Context, Snapshot, alert, cluster, control, operators, running, systemd};
 use crate::domain::customer::Language;
 use crate::metrics::Metrics;
 use crate::store::{self, Lead, RunKind};
@@ -55,7 +55,13 @@ pub async fn open_with(snapshot: Snapshot, clock: Arc<dyn Clock>) -> anyhow::Res
     let store = store::open(&snapshot.config.state).await?;
     let metrics = Arc::new(Metrics::new());
     let connector = reload::connector(&snapshot.config, Arc::clone(&clock), Arc::clone(&metrics))?;
-    Ok(Context { snapshot: Arc::new(snapshot), store, connector, clock, metrics, owner: owner() })
+    let mut owner = owner();
+    if store.shared() {
+        // In a container host and process number are the same after every restart: what the last process had would look
+        // like our own, and live as long as we do.
+        owner = format!("{owner}:{:x}", clock.now().timestamp_micros());
+    }
+    Ok(Context { snapshot: Arc::new(snapshot), store, connector, clock, metrics, owner })
 }
 
 /// The daemon: runs until `stop` is cancelled, then ends within ten seconds. `reload` is notified on SIGHUP.
@@ -116,6 +122,11 @@ pub async fn run(ctx: Context, stop: CancellationToken, hangup: Arc<Notify>) -> 
         let (live, changed) = (Arc::clone(&live), Arc::clone(&changed));
         Arc::new(move || reload_now(&live, &changed))
     };
+    if ctx.store.shared() {
+        cluster::beat(&ctx, now).await.context("cannot join the other nodes")?;
+    }
+    let beats = CancellationToken::new();
+    let beating = tokio::spawn(cluster::run(Arc::clone(&live), beats.clone()));
     part("schedule", Box::pin(scheduler.run(Arc::clone(&changed))));
     part("mail delivery", {
         let (live, wake, stop) = (Arc::clone(&live), Arc::clone(&wake_mail), stop.clone());
@@ -159,6 +170,14 @@ pub async fn run(ctx: Context, stop: CancellationToken, hangup: Arc<Notify>) -> 
             "some work did not end within {} s and is abandoned; what was in flight is settled at the next start",
             STOP_TIMEOUT.as_secs()
         );
+    }
+    // Until the last piece of work is done or abandoned it must stay ours.
+    beats.cancel();
+    let _ = beating.await;
+    if ctx.store.shared()
+        && let Err(error) = ctx.store.leave(&ctx.owner).await
+    {
+        tracing::warn!("the other nodes take over what this one had only when its lease is over: {error}");
     }
     ctx.store.close().await;
     failed.map_or(Ok(()), Err)

@@ -66,6 +66,15 @@ pub struct Config {
     pub alerts: AlertsConfig,
     /// The dashboard's listener.
     pub web: WebConfig,
+    /// Several nodes on one PostgreSQL.
+    pub cluster: ClusterConfig,
+}
+
+/// `[cluster]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// How long a node may be silent before the others take its work over.
+    pub lease: TimeDelta,
 }
 
 /// What leaves the house.

@@ -97,6 +97,17 @@ impl Changed {
             self.customers.insert(o.customer.clone());
         }
     }
+
+    /// How many were looked at, and whose pages changed.
+    pub(super) fn numbers(&self) -> (u64, &BTreeSet<CustomerId>) {
+        (self.looked, &self.customers)
+    }
+
+    /// What another node saw.
+    pub(super) fn add(&mut self, looked: u64, customers: impl Iterator<Item = CustomerId>) {
+        self.looked += looked;
+        self.customers.extend(customers);
+    }
 }
 
 /// What a scan as a whole says.

@@ -18,7 +18,7 @@ use aws_lc_rs::{hmac, rand};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, RUN_LEASE, Snapshot, mailing};
+use super::{Context, RUN_LEASE, Snapshot, cluster, mailing};
 use crate::domain::case::{Case, Reference};
 use crate::domain::customer::{Address, Customer};
 use crate::domain::delivery::{DeliveryId, DeliveryState};
@@ -251,7 +251,7 @@ pub async fn read(
 ) -> anyhow::Result<Bounces> {
     let Some(config) = &ctx.snapshot.config.mail.bounces else { return Ok(Bounces::Off) };
     let now = ctx.now();
-    let run = match ctx.store.begin_run(RunKind::Bounces, due_at, &ctx.owner, now, now + RUN_LEASE).await? {
+    let run = match ctx.store.begin_run(RunKind::Bounces, due_at, &ctx.owner, now, now + cluster::lease(ctx, RUN_LEASE)).await? {
         Begun::Started(run) => run,
         Begun::AlreadyDone => return Ok(Bounces::AlreadyDone),
         Begun::Running(run) => return Ok(Bounces::Running(run)),
@@ -307,7 +307,7 @@ async fn read_all(
             .await
             .context("marking a bounce broke off")?
             .context("cannot mark a mail in the bounce maildir as seen")?;
-        ctx.store.extend_run(run, RunCounts::default(), ctx.now() + RUN_LEASE).await?;
+        ctx.store.extend_run(run, RunCounts::default(), ctx.now() + cluster::lease(ctx, RUN_LEASE)).await?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 pub mod alert;
 pub mod bounces;
+pub mod cluster;
 pub mod control;
 pub mod deliver;
 pub mod digest;

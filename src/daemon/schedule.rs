@@ -145,7 +145,7 @@ impl Scheduler {
         loop {
             self.reconcile(&mut failed, &busy).await;
             self.heartbeat.send_replace(Instant::now());
-            let until = Instant::now() + RECONCILE;
+            let until = Instant::now() + self.reconcile_every();
             let mut idle = true;
             while idle && Instant::now() < until {
                 tokio::select! {
@@ -175,6 +175,13 @@ impl Scheduler {
         Ok(())
     }
 
+    /// Nodes look as often as one of them may die.
+    fn reconcile_every(&self) -> Duration {
+        let ctx = self.live.context();
+        let lease = ctx.snapshot.config.cluster.lease.to_std().unwrap_or(RECONCILE);
+        if ctx.store.shared() { RECONCILE.min(lease) } else { RECONCILE }
+    }
+
     async fn reconcile(
         &self,
         failed: &mut BTreeMap<(RunKind, Timestamp), Timestamp>,
@@ -189,7 +196,9 @@ impl Scheduler {
                 return;
             }
         };
-        failed.retain(|_, at| now - *at < FAILED_WAIT && *at <= now);
+        // Another node may die in a run that is not ours: then it is ours soon.
+        let wait = if ctx.store.shared() { ctx.snapshot.config.cluster.lease.min(FAILED_WAIT) } else { FAILED_WAIT };
+        failed.retain(|_, at| now - *at < wait && *at <= now);
         let mut taken = busy.lock().await;
         let batch: Vec<_> =
             due.into_iter().filter(|(kind, at)| !taken.contains(kind) && !failed.contains_key(&(*kind, *at))).collect();
@@ -305,6 +314,10 @@ fn scanned(scanned: Scanned) -> String {
                 s.unreadable,
                 if report.interrupted { "; stopped before its end" } else { "" },
             )
+        }
+        Scanned::Helped(report) => {
+            let c = report.counts;
+            format!("this node's part: {} customers, {} sites, {} unreadable", c.customers, c.sites, c.unreadable)
         }
         Scanned::AlreadyDone => "done already".to_owned(),
         Scanned::Running(run) => format!("another scan runs since {} ({})", run.started_at, run.owner),

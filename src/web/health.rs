@@ -1,6 +1,7 @@
 //! For machines: whether it works, and its numbers. The paths and words are promises.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -12,12 +13,17 @@ use crate::daemon::Context;
 use crate::daemon::systemd::HEARTBEAT_MAX;
 use crate::metrics::Levels;
 
+/// Who asks whether we are ready wants to know soon.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
 pub(super) async fn ready(State(shared): State<Shared>) -> Response {
     let ctx = shared.context();
     // In a task of its own: a request that goes away must not drop a database future half-way.
     let store = Arc::clone(&ctx.store);
-    let answered = tokio::spawn(async move { store.ping().await }).await;
-    if !matches!(answered, Ok(Ok(()))) {
+    let asked = tokio::spawn(async move { store.ping().await });
+    // The wait ends, the question does not: it is never dropped half-way.
+    let answered = tokio::time::timeout(ANSWER_TIMEOUT, asked).await;
+    if !matches!(answered, Ok(Ok(Ok(())))) {
         return (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n").into_response();
     }
     if shared.parts.heartbeat.borrow().elapsed() > HEARTBEAT_MAX {

@@ -26,6 +26,7 @@
 mod alerts;
 mod attempts;
 mod cases;
+mod cluster;
 mod contacts;
 mod dashboard;
 pub(super) mod db;
@@ -297,7 +298,7 @@ impl Store for Sql {
         detail: Option<&str>,
         now: Timestamp,
     ) -> Result<()> {
-        runs::finish(self, id, outcome, counts, detail, now).await
+        runs::finish(self, id, outcome, counts, detail, now).await.map(|_| ())
     }
 
     async fn interrupt_runs(&self, now: Timestamp) -> Result<u64> {
