@@ -609,3 +609,12 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
 pub fn known_keys() -> Vec<KnownKey> {
     validate::known_keys()
 }
+
+/// Reads a state as it stands behind `state =`; a relative file belongs to `base`.
+///
+/// # Errors
+/// What is wrong with it, and what to write instead.
+pub fn state_url(text: &str, base: &Path) -> Result<StateUrl, String> {
+    values::state(base)(&toml::de::DeValue::String(text.into()))
+        .map_err(|bad| format!("{} {}", bad.message, bad.hint.unwrap_or_default()))
+}

@@ -12,6 +12,7 @@ mod cluster;
 mod contacts;
 mod dashboard;
 mod listing;
+mod moving;
 mod postgres;
 mod records;
 mod sql;
@@ -33,6 +34,7 @@ pub use alerts::*;
 pub use cluster::*;
 pub use contacts::*;
 pub use dashboard::*;
+pub use moving::{Moved, move_state};
 pub use records::*;
 
 use postgres::Postgres;

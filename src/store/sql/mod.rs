@@ -63,6 +63,7 @@ use super::{
     RunOutcome, ScanTurn, SiteCounts, SiteRow, Store, StoreError, UntoldLine,
 };
 pub(super) use db::{Readers, Tx};
+pub(super) use dialect::storable;
 
 /// The database that keeps the state.
 pub(super) enum Engine {
