@@ -27,6 +27,9 @@ use crate::web;
 /// The stop after SIGTERM takes no longer: systemd gives 20 s, CONTRACT says 10.
 const STOP_TIMEOUT: Duration = Duration::from_secs(9);
 
+/// The goodbye to the other nodes takes no longer, also where the database is down.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How often the files' stamps are looked at; a change counts once it has stood for one look.
 const WATCH: Duration = Duration::from_millis(700);
 
@@ -173,13 +176,20 @@ pub async fn run(ctx: Context, stop: CancellationToken, hangup: Arc<Notify>) -> 
     }
     // Until the last piece of work is done or abandoned it must stay ours.
     beats.cancel();
-    let _ = beating.await;
-    if ctx.store.shared()
-        && let Err(error) = ctx.store.leave(&ctx.owner).await
-    {
-        tracing::warn!("the other nodes take over what this one had only when its lease is over: {error}");
+    let (store, owner) = (Arc::clone(&ctx.store), ctx.owner.clone());
+    let ending = tokio::spawn(async move {
+        let _ = beating.await;
+        if store.shared()
+            && let Err(error) = store.leave(&owner).await
+        {
+            tracing::warn!("the other nodes take over what this one had only when its lease is over: {error}");
+        }
+        store.close().await;
+    });
+    let patience = if ctx.store.shared() { LEAVE_TIMEOUT } else { Duration::MAX };
+    if tokio::time::timeout(patience, ending).await.is_err() {
+        tracing::warn!("the database does not answer; the other nodes take over when the lease of this one is over");
     }
-    ctx.store.close().await;
     failed.map_or(Ok(()), Err)
 }
 

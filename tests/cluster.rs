@@ -186,10 +186,8 @@ fn each_is_told_once(lab: &Lab, in_flight: usize) {
 async fn a_node_dies_in_a_scan_and_the_database_restarts() {
     let server = Server::start();
     let state = format!("state = \"{}\"\nstate_directory = \"node\"", server.database().await);
-    let settings = Settings {
-        scan: "timeout = \"20s\"\nconcurrency = 2".to_owned(),
-        ..fleet(state, &soon(12), "0 0 1 1 *")
-    };
+    let settings =
+        Settings { scan: "timeout = \"20s\"\nconcurrency = 2".to_owned(), ..fleet(state, &soon(12), "0 0 1 1 *") };
     let lab = Lab::with(customers(), settings).await;
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let store = open(&lab).await;
@@ -202,7 +200,8 @@ async fn a_node_dies_in_a_scan_and_the_database_restarts() {
     wait_for_nodes(&*store, 3).await;
     let status: serde_json::Value = serde_json::from_str(&lab.kigen_ok(&["status", "--format", "json"])).unwrap();
     assert_eq!(status["nodes"].as_array().unwrap().iter().filter(|node| node["alive"] == true).count(), 3);
-    let ready = || async { reqwest::get(format!("http://127.0.0.1:{port}/readyz")).await.ok().map(|r| r.status().as_u16()) };
+    let ready =
+        || async { reqwest::get(format!("http://127.0.0.1:{port}/readyz")).await.ok().map(|r| r.status().as_u16()) };
     until("it is ready", || async { (ready().await == Some(200)).then_some(()) }).await;
 
     let looked = || lab.world.lock().counters.logons.values().filter(|l| l.accepted > 0).count();
@@ -216,8 +215,13 @@ async fn a_node_dies_in_a_scan_and_the_database_restarts() {
     let run = until("the scan is done", || async { store.last_scheduled(RunKind::Scan).await.ok().flatten() }).await;
     until("it is ready again", || async { (ready().await == Some(200)).then_some(()) }).await;
 
-    let runs: Vec<_> =
-        store.runs(20).await.unwrap().into_iter().filter(|r| r.kind == RunKind::Scan && r.due_at == run.due_at).collect();
+    let runs: Vec<_> = store
+        .runs(20)
+        .await
+        .unwrap()
+        .into_iter()
+        .filter(|r| r.kind == RunKind::Scan && r.due_at == run.due_at)
+        .collect();
     assert_eq!(runs.len(), 1, "the others finish in the same run: {runs:?}");
     let sites = store.sites(&[]).await.unwrap();
     assert_eq!(sites.len(), CUSTOMERS);
@@ -227,7 +231,11 @@ async fn a_node_dies_in_a_scan_and_the_database_restarts() {
         let opened = history.iter().filter(|line| line.text.contains("opened")).count();
         assert_eq!(opened, 1, "one look of the run counts: {history:?}");
     }
-    let others = nodes.iter().skip(1).filter(|node| node.log().contains("takes a part") || node.log().contains("begins")).count();
+    let others = nodes
+        .iter()
+        .skip(1)
+        .filter(|node| node.log().contains("takes a part") || node.log().contains("begins"))
+        .count();
     assert_eq!(others, 2, "both take part");
     for node in &mut nodes[1..] {
         assert!(node.child.try_wait().unwrap().is_none(), "a restart of the database ends no daemon:\n{}", node.log());
@@ -306,7 +314,11 @@ async fn a_node_is_frozen_past_its_lease_and_wakes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_history_moves_from_sqlite() {
-    let mut lab = Lab::with(customers(), Settings { mode: "live", ..fleet("state = \"sqlite:kigen.db\"".to_owned(), "0 0 1 1 *", "0 0 1 1 *") }).await;
+    let mut lab = Lab::with(
+        customers(),
+        Settings { mode: "live", ..fleet("state = \"sqlite:kigen.db\"".to_owned(), "0 0 1 1 *", "0 0 1 1 *") },
+    )
+    .await;
     lab.kigen_ok(&["scan"]);
     lab.kigen_ok(&["notify"]);
     assert_eq!(told(&lab).len(), CUSTOMERS);
@@ -336,5 +348,7 @@ async fn a_running_history_moves_from_sqlite() {
 fn closed() -> String {
     let hour = SystemClock.now().with_timezone(&chrono_tz::Asia::Tokyo).format("%H").to_string();
     let hours = if hour == "12" || hour == "11" || hour == "13" { "03:00-04:00" } else { "12:00-12:30" };
-    format!("days = [\"Mon\", \"Tue\", \"Wed\", \"Thu\", \"Fri\", \"Sat\", \"Sun\"]\nhours = \"{hours}\"\nholidays = \"none\"")
+    format!(
+        "days = [\"Mon\", \"Tue\", \"Wed\", \"Thu\", \"Fri\", \"Sat\", \"Sun\"]\nhours = \"{hours}\"\nholidays = \"none\""
+    )
 }

@@ -92,11 +92,7 @@ impl PostgresHouse {
 
     /// What a configuration would say of it.
     pub fn state(&self) -> PostgresState {
-        PostgresState {
-            url: self.url.parse().unwrap(),
-            password: None,
-            directory: self.directory.path().to_owned(),
-        }
+        PostgresState { url: self.url.parse().unwrap(), password: None, directory: self.directory.path().to_owned() }
     }
 }
 

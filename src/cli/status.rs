@@ -38,7 +38,8 @@ struct Status {
     next: Next,
     outbox: Outbox,
     holds: Vec<HoldStatus>,
-    /// Where several share the state.
+    /// Only where several share the state.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     nodes: Vec<NodeStatus>,
     /// Mails to the operators by state, for the table only.
     #[serde(skip)]

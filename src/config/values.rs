@@ -462,9 +462,8 @@ fn postgres(text: &str) -> Read<PostgresState> {
     // What is wrong is never quoted: a password may stand in it.
     let mut url = Url::parse(text.trim()).map_err(|why| Bad::new(format!("is no address: {why}")).hint(HOW))?;
     if url.password().is_some() || url.query_pairs().any(|(key, _)| key == "password") {
-        return Err(Bad::new("holds a password; secrets do not stand in this file").hint(
-            "write state_password = { credential = \"NAME\" } beside it, or use a file that PGPASSFILE names",
-        ));
+        return Err(Bad::new("holds a password; secrets do not stand in this file")
+            .hint("write state_password = { credential = \"NAME\" } beside it, or use a file that PGPASSFILE names"));
     }
     if url.path().trim_matches('/').is_empty() || url.path().trim_matches('/').contains('/') {
         return Err(Bad::new("names no database").hint(HOW));

@@ -251,7 +251,11 @@ pub async fn read(
 ) -> anyhow::Result<Bounces> {
     let Some(config) = &ctx.snapshot.config.mail.bounces else { return Ok(Bounces::Off) };
     let now = ctx.now();
-    let run = match ctx.store.begin_run(RunKind::Bounces, due_at, &ctx.owner, now, now + cluster::lease(ctx, RUN_LEASE)).await? {
+    let run = match ctx
+        .store
+        .begin_run(RunKind::Bounces, due_at, &ctx.owner, now, now + cluster::lease(ctx, RUN_LEASE))
+        .await?
+    {
         Begun::Started(run) => run,
         Begun::AlreadyDone => return Ok(Bounces::AlreadyDone),
         Begun::Running(run) => return Ok(Bounces::Running(run)),

@@ -25,7 +25,7 @@ use crate::config::{MailConfig, Mode, TransportConfig};
 use crate::domain::Timestamp;
 use crate::domain::delivery::{Attempt, BLOCKED_WAIT, DeliveryState, Outcome, RecipientState, RetryPolicy, settle};
 use crate::mail::pace::Pace;
-use crate::mail::{Outgoing, Transport};
+use crate::mail::{Outgoing, StillOurs, Transport};
 use crate::store::{Claimed, Delivery, RunCounts, SiteCounts};
 
 /// How long a claim lasts where no node gives signs of life: longer than the longest wait for an answer (10 minutes after
@@ -320,7 +320,9 @@ async fn tell_operators(
         return Ok(false);
     }
     let Ok(place) = shared.line.enter().await? else { return Ok(false) };
-    let Some(mail) = ctx.store.claim_operator_mail(owner, now, now + cluster::lease(ctx, LEASE)).await? else { return Ok(false) };
+    let Some(mail) = ctx.store.claim_operator_mail(owner, now, now + cluster::lease(ctx, LEASE)).await? else {
+        return Ok(false);
+    };
     let way = match transport {
         _ if !turn(shared, place).await? => Err("the sender stopped before its turn".to_owned()),
         Some(way) => Ok(way),
@@ -426,7 +428,8 @@ async fn send(
     let (now, lease) = (ctx.now(), cluster::lease(ctx, LEASE));
     match ctx.store.begin_attempt(id, owner, now, now + lease).await {
         Ok(true) if !cluster::still_ours(ctx, now, lease) => {
-            let frozen = Attempt::whole(Outcome::Deferred, "this node stood still for longer than its lease, nothing left");
+            let frozen =
+                Attempt::whole(Outcome::Deferred, "this node stood still for longer than its lease, nothing left");
             return record_surely(shared, ctx, owner, &delivery, &frozen).await.map(Some);
         }
         Ok(true) => {}
@@ -444,6 +447,10 @@ async fn send(
         recipients: delivery.recipients.iter().filter(pending).map(|r| r.address.clone()).collect(),
         message: claimed.message.raw,
     };
+    way.ask_before_message(ctx.store.shared().then(|| -> StillOurs {
+        let ctx = ctx.clone();
+        Arc::new(move || cluster::still_ours(&ctx, now, lease))
+    }));
     let attempt = way.send(&outgoing).await;
     if attempt.outcome == Outcome::Blocked {
         block(shared, ctx, &attempt).await;

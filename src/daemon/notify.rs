@@ -118,7 +118,11 @@ pub async fn pass(
 ) -> anyhow::Result<Passed> {
     let now = ctx.now();
     ctx.store.sync_customers(&ctx.snapshot.entries(), now).await.context("cannot take note of the customers file")?;
-    let run = match ctx.store.begin_run(RunKind::Notices, due_at, &ctx.owner, now, now + cluster::lease(ctx, RUN_LEASE)).await? {
+    let run = match ctx
+        .store
+        .begin_run(RunKind::Notices, due_at, &ctx.owner, now, now + cluster::lease(ctx, RUN_LEASE))
+        .await?
+    {
         Begun::Started(run) => run,
         Begun::AlreadyDone => return Ok(Passed::AlreadyDone),
         Begun::Running(run) => return Ok(Passed::Running(run)),

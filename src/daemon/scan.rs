@@ -147,7 +147,9 @@ pub async fn scan(
         scan.joins = !lead;
     }
     let result = match (shared && lead, request.due_at) {
-        (true, _) => store.sync_customers(&snapshot.entries(), now).await.context("cannot take note of the customers file"),
+        (true, _) => {
+            store.sync_customers(&snapshot.entries(), now).await.context("cannot take note of the customers file")
+        }
         (false, _) => Ok(()),
     };
     if let (Some(due_at), true) = (request.due_at, lead) {
@@ -731,7 +733,8 @@ impl<'a> Scan<'a> {
             self.refresh(pending).await?;
             if let Some(shares) = &self.shares {
                 // Another node, or our own statement whose answer was lost, wrote a look of this run: one counts.
-                pending.retain(|p| p.state.sites.is_empty() || p.state.sites.iter().any(|o| o.observed_at < shares.since));
+                pending
+                    .retain(|p| p.state.sites.is_empty() || p.state.sites.iter().any(|o| o.observed_at < shares.since));
             }
         }
         for left in pending.drain(..) {

@@ -77,13 +77,7 @@ pub trait Cluster {
     async fn put_shares(&self, run: RunId, fleet: &str, shares: &[Vec<CustomerId>]) -> Result<()>;
 
     /// Takes the next share that nobody has, or whose lease ran out.
-    async fn claim_share(
-        &self,
-        run: RunId,
-        owner: &str,
-        now: Timestamp,
-        lease_until: Timestamp,
-    ) -> Result<NextShare>;
+    async fn claim_share(&self, run: RunId, owner: &str, now: Timestamp, lease_until: Timestamp) -> Result<NextShare>;
 
     /// The shares that are still ours.
     async fn held_shares(&self, run: RunId, owner: &str, now: Timestamp) -> Result<Vec<i64>>;

@@ -333,7 +333,8 @@ mod tests {
             }
             hash.done()
         };
-        let rows = [row(&[Some("a"), Some("bc")]), row(&[Some("ab"), Some("c")]), row(&[None, Some("c")]), row(&[Some("")])];
+        let rows =
+            [row(&[Some("a"), Some("bc")]), row(&[Some("ab"), Some("c")]), row(&[None, Some("c")]), row(&[Some("")])];
         for (n, one) in rows.iter().enumerate() {
             assert!(rows.iter().skip(n + 1).all(|other| one != other));
         }

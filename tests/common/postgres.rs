@@ -129,12 +129,16 @@ impl Server {
 
 /// Where the server's programs are: Debian does not put them into the path.
 fn programs() -> PathBuf {
-    let in_path = std::env::var_os("PATH").into_iter().flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
+    let in_path =
+        std::env::var_os("PATH").into_iter().flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
     let mut places: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
         .map(|versions| versions.flatten().map(|version| version.path().join("bin")).collect())
         .unwrap_or_default();
     places.sort_by_key(|place| std::cmp::Reverse(version(place)));
-    let found = places.into_iter().chain(in_path).find(|place| ["initdb", "postgres", "pg_ctl"].iter().all(|p| place.join(p).exists()));
+    let found = places
+        .into_iter()
+        .chain(in_path)
+        .find(|place| ["initdb", "postgres", "pg_ctl"].iter().all(|p| place.join(p).exists()));
     found.expect("PostgreSQL's server is needed: apt-get install postgresql (tests/run does so)")
 }
 

@@ -72,7 +72,9 @@ pub async fn a_share_is_done_once(house: &dyn House) {
     let (store, other) = (house.open().await, house.open().await);
     enter(&*store, &["C1", "C2", "C3"]).await;
     let run = shared_out(&*store, &[&["C1", "C2"], &["C3"]]).await;
-    let NextShare::Ours(first) = store.claim_share(run, ME, at(2), at(12)).await.unwrap() else { panic!("one is free") };
+    let NextShare::Ours(first) = store.claim_share(run, ME, at(2), at(12)).await.unwrap() else {
+        panic!("one is free")
+    };
     assert_eq!((first.number, first.customers), (0, vec![id("C1"), id("C2")]));
     assert_eq!(share(&*other, run, OTHER, 2).await, Some(1));
     assert_eq!(share(&*other, run, OTHER, 2).await, Some(-1), "all are taken, none is done");
@@ -97,7 +99,8 @@ pub async fn a_shared_run_outlives_who_began_it(house: &dyn House) {
     let store = house.open().await;
     enter(&*store, &["C1"]).await;
     let run = shared_out(&*store, &[&["C1"]]).await;
-    let Begun::Running(found) = store.begin_run(RunKind::Scan, Some(at(0)), OTHER, at(30), at(40)).await.unwrap() else {
+    let Begun::Running(found) = store.begin_run(RunKind::Scan, Some(at(0)), OTHER, at(30), at(40)).await.unwrap()
+    else {
         panic!("its time is not over for the others")
     };
     assert_eq!((found.id, found.fleet.as_deref()), (run, Some("file")));

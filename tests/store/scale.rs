@@ -1,7 +1,7 @@
 //! Many at once, a kill in the middle, and large fleets.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use kigen::domain::case::LookKind::Scan;
 use kigen::domain::observation::Verdict;

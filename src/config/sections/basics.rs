@@ -6,7 +6,9 @@ use chrono_tz::Tz;
 
 use crate::config::section::Section;
 use crate::config::values::Bad;
-use crate::config::{CampaignConfig, FleetConfig, Mode, PostgresState, RetentionConfig, ScheduleConfig, StateUrl, dates, values};
+use crate::config::{
+    CampaignConfig, FleetConfig, Mode, PostgresState, RetentionConfig, ScheduleConfig, StateUrl, dates, values,
+};
 use crate::domain::calendar::{Calendar, Holidays};
 
 pub(in crate::config) fn mode(s: &mut Section<'_, '_>) -> Mode {

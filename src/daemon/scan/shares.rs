@@ -97,8 +97,7 @@ impl Shares {
     /// # Errors
     /// When the store fails.
     pub async fn forget_lost(&mut self, ctx: &Context) -> anyhow::Result<()> {
-        let held: BTreeSet<i64> =
-            ctx.store.held_shares(self.run, &ctx.owner, ctx.now()).await?.into_iter().collect();
+        let held: BTreeSet<i64> = ctx.store.held_shares(self.run, &ctx.owner, ctx.now()).await?.into_iter().collect();
         let lost: Vec<i64> = self.left.keys().copied().filter(|number| !held.contains(number)).collect();
         for number in lost {
             tracing::warn!("share {number} of the scan was lost: another node looks at it now");
@@ -169,13 +168,7 @@ pub fn part(report: &ScanReport, known_before: usize) -> String {
         customers: report.counts.customers,
         sites: report.counts.sites,
         unreadable: report.counts.unreadable,
-        verdicts: [
-            sites.affected,
-            sites.switched,
-            sites.consent_missing,
-            sites.not_exchange_online,
-            sites.unreadable,
-        ],
+        verdicts: [sites.affected, sites.switched, sites.consent_missing, sites.not_exchange_online, sites.unreadable],
         asked: report.asked,
         not_asked: report.not_asked,
         layout_changed: report.layout_changed,

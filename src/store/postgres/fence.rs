@@ -13,7 +13,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -26,8 +26,7 @@ use super::super::{Result, StoreError};
 use super::Postgres;
 
 /// The server and the database; the server's identifier only where the role may ask for it.
-pub(in crate::store) const HOME: &str =
-    "SELECT CASE WHEN has_function_privilege('pg_catalog.pg_control_system()', 'execute') \
+pub(in crate::store) const HOME: &str = "SELECT CASE WHEN has_function_privilege('pg_catalog.pg_control_system()', 'execute') \
                  THEN (SELECT system_identifier::text FROM pg_control_system()) ELSE 'unknown' END \
             || '/' || (SELECT oid::text FROM pg_database WHERE datname = current_database())";
 pub(in crate::store) const MARK: &str = "SELECT lineage, epoch, home FROM fence WHERE one = 1";
@@ -131,8 +130,12 @@ fn write(path: &Path, mark: &Mark) {
         std::fs::create_dir_all(directory)?;
         let new = path.with_extension(format!("{}.new", std::process::id()));
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        // A command run by root must not leave a file that the daemon's user cannot read. Only root can give files away.
+        let owner = std::fs::metadata(directory)?;
+        let _ = fchown(&file, Some(owner.uid()), Some(owner.gid()));
         let Mark { lineage, epoch, .. } = mark;
-        let intro = "# kigen remembers here which state this node saw last, to see when it was restored. Do not back it up.";
+        let intro =
+            "# kigen remembers here which state this node saw last, to see when it was restored. Do not back it up.";
         file.write_all(format!("{intro}\nlineage {lineage}\nepoch {epoch}\n").as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&new, path)

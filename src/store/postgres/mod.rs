@@ -34,9 +34,11 @@ const CONNECTIONS: u32 = 10;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What each connection asks of the server. A statement takes milliseconds, a first import of a large customers file
-/// seconds; who waits for a lock waits for such statements of others.
+/// seconds; who waits for a lock waits for such statements of others. The isolation is the one that `sql` counts on: with
+/// another default of the server's, what was read after a lock would be older than the lock.
 const SETTINGS: &str = "SET statement_timeout = '120s'; SET lock_timeout = '60s'; \
      SET idle_in_transaction_session_timeout = '120s'; SET jit = off; SET TimeZone = 'UTC'; \
+     SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off; \
      SET client_min_messages = warning";
 
 /// The advisory lock of the state, shared by writers beside each other, exclusive for a writer alone. ("kigen" as a number.)
@@ -194,7 +196,9 @@ fn remedy(error: &sqlx::Error) -> &'static str {
         Some("42501") => "the user must own the database, or may at least create tables in it",
         Some("53300") => "the server has no connection left; raise max_connections",
         Some(_) => "look into the server's log",
-        None if matches!(error, sqlx::Error::Tls(_)) => "the connection cannot be encrypted; see sslmode and sslrootcert",
+        None if matches!(error, sqlx::Error::Tls(_)) => {
+            "the connection cannot be encrypted; see sslmode and sslrootcert"
+        }
         None => "is the server running, and does it listen there?",
     }
 }

@@ -27,8 +27,7 @@ pub(super) const BEAT: &str = "INSERT INTO nodes (name, version, started_at, bea
      ON CONFLICT (name) DO UPDATE SET beat_at = excluded.beat_at";
 pub(super) const KEEP_RUNS: &str =
     "UPDATE runs SET lease_until = ?3 WHERE finished_at IS NULL AND owner = ?1 AND lease_until > ?2";
-pub(super) const KEEP_SHARES: &str =
-    "UPDATE shares SET lease_until = ?3 WHERE run IN (SELECT id FROM runs WHERE finished_at IS NULL) \
+pub(super) const KEEP_SHARES: &str = "UPDATE shares SET lease_until = ?3 WHERE run IN (SELECT id FROM runs WHERE finished_at IS NULL) \
      AND done_at IS NULL AND owner = ?1 AND lease_until > ?2";
 pub(super) const KEEP_DELIVERIES: &str = concat!(
     "UPDATE deliveries SET lease_until = ?3 WHERE owner IS NOT NULL AND ",
@@ -58,7 +57,8 @@ pub(super) const CLAIM_SHARE: &str = "UPDATE shares SET owner = ?2, lease_until 
          ORDER BY s.number LIMIT 1 /*postgres: FOR NO KEY UPDATE OF s SKIP LOCKED*/) RETURNING number, customers";
 pub(super) const SHARES_LEFT: &str = "SELECT EXISTS (SELECT 1 FROM shares AS s JOIN runs AS r ON r.id = s.run \
      AND r.finished_at IS NULL WHERE s.run = ?1 AND s.done_at IS NULL)";
-pub(super) const HELD_SHARES: &str = "SELECT number FROM shares WHERE run = ?1 AND owner = ?2 AND lease_until > ?3 AND done_at IS NULL";
+pub(super) const HELD_SHARES: &str =
+    "SELECT number FROM shares WHERE run = ?1 AND owner = ?2 AND lease_until > ?3 AND done_at IS NULL";
 pub(super) const FINISH_SHARE: &str = "UPDATE shares SET done_at = ?4, owner = NULL, lease_until = NULL \
      WHERE run = ?1 AND number = ?2 AND owner = ?3 AND done_at IS NULL";
 pub(super) const FREE_SHARES: &str = "UPDATE shares SET owner = NULL, lease_until = NULL \
@@ -145,10 +145,8 @@ impl Cluster for Sql {
         const WHAT: &str = "share a run out";
         let mut tx = self.write_beside(WHAT).await?;
         for (n, some) in shares.chunks(CHUNK).enumerate() {
-            let lists: Vec<_> = some
-                .iter()
-                .map(|share| [json(&share.iter().map(CustomerId::as_str).collect::<Vec<_>>())])
-                .collect();
+            let lists: Vec<_> =
+                some.iter().map(|share| [json(&share.iter().map(CustomerId::as_str).collect::<Vec<_>>())]).collect();
             let first = i64::try_from(n * CHUNK).unwrap_or(i64::MAX);
             let query = db::query(PUT_SHARES).bind(run.0).bind(first).bind(json(&lists));
             query.execute(&mut tx).await.map_err(failed(WHAT))?;
@@ -157,13 +155,7 @@ impl Cluster for Sql {
         tx.commit().await.map_err(failed(WHAT))
     }
 
-    async fn claim_share(
-        &self,
-        run: RunId,
-        owner: &str,
-        now: Timestamp,
-        lease_until: Timestamp,
-    ) -> Result<NextShare> {
+    async fn claim_share(&self, run: RunId, owner: &str, now: Timestamp, lease_until: Timestamp) -> Result<NextShare> {
         const WHAT: &str = "take a share of a run";
         let mut tx = self.write_beside(WHAT).await?;
         let query = db::query_as(CLAIM_SHARE).bind(run.0).bind(owner).bind(millis(now)).bind(millis(lease_until));

@@ -3,13 +3,13 @@
 //! Invariants: a report is dealt with once, however often it is fetched; what it changes is one transaction with its line in the
 //! history; a decision that rests on the old contacts becomes stale.
 
-use crate::domain::Timestamp;
-use crate::domain::delivery::DeliveryId;
 use super::super::{BounceFinding, DeadContact, HistoryKind, Result};
 use super::events::{self, Event, Notice};
 use super::outbox::changed;
 use super::rows::{self, millis, time};
 use super::{Sql, db, failed};
+use crate::domain::Timestamp;
+use crate::domain::delivery::DeliveryId;
 
 pub(super) const DEAD: &str =
     "SELECT customer, fingerprint, masked, since, why, delivery FROM dead_contacts ORDER BY customer, fingerprint";
@@ -31,7 +31,8 @@ pub(super) const LIVES: &str = "DELETE FROM dead_contacts WHERE customer = ?1 AN
 
 pub(super) async fn dead(store: &Sql) -> Result<Vec<DeadContact>> {
     let query = db::query_as(DEAD).fetch_all(&store.readers);
-    let rows: Vec<(String, String, String, i64, String, i64)> = query.await.map_err(failed("read the dead contacts"))?;
+    let rows: Vec<(String, String, String, i64, String, i64)> =
+        query.await.map_err(failed("read the dead contacts"))?;
     rows.into_iter()
         .map(|(customer, fingerprint, masked, since, why, delivery)| {
             Ok(DeadContact {

@@ -8,7 +8,9 @@ use std::collections::HashMap;
 use crate::domain::Timestamp;
 use crate::domain::delivery::{DeliveryId, DeliveryState, Held, Recipient};
 
-use super::super::{Acted, AttemptRow, By, Claimed, Delivery, HistoryKind, Hold, HoldKind, OutboxAction, OutboxFilter, Result};
+use super::super::{
+    Acted, AttemptRow, By, Claimed, Delivery, HistoryKind, Hold, HoldKind, OutboxAction, OutboxFilter, Result,
+};
 use super::events::{self, Event, Notice};
 use super::outbox::{changed, load, nothing_more_to_send};
 use super::rows::{
@@ -88,8 +90,7 @@ pub(super) async fn load_recipients(
     ids: &str,
     what: &'static str,
 ) -> Result<HashMap<i64, Vec<Recipient>>> {
-    let rows: Vec<RecipientRow> =
-        db::query_as(RECIPIENTS).bind(ids).fetch_all(&mut *tx).await.map_err(failed(what))?;
+    let rows: Vec<RecipientRow> = db::query_as(RECIPIENTS).bind(ids).fetch_all(&mut *tx).await.map_err(failed(what))?;
     let mut recipients: HashMap<i64, Vec<Recipient>> = HashMap::new();
     for row in rows {
         recipients.entry(row.delivery).or_default().push(row.recipient()?);
@@ -236,7 +237,12 @@ pub(super) async fn set_hold(store: &Sql, hold: &Hold) -> Result<()> {
 }
 
 /// Holds all mail of a state that is not the one that was here, and writes it down.
-pub(in crate::store) async fn hold_restored(tx: &mut Tx, reason: &str, now: Timestamp, what: &'static str) -> Result<()> {
+pub(in crate::store) async fn hold_restored(
+    tx: &mut Tx,
+    reason: &str,
+    now: Timestamp,
+    what: &'static str,
+) -> Result<()> {
     let query = db::query(SET_HOLD).bind(HoldKind::Restored.as_str()).bind(reason).bind("kigen");
     let set = query.bind(millis(now)).execute(&mut *tx).await.map_err(failed(what))?;
     if set.rows_affected() == 1 {

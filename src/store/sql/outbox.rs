@@ -172,12 +172,7 @@ fn planned(id: DeliveryId, new: &NewDelivery, at: Timestamp) -> Event {
     Event::of_delivery(at, &notice, HistoryKind::Decided, word, &text)
 }
 
-pub(super) async fn claim(
-    store: &Sql,
-    owner: &str,
-    now: Timestamp,
-    lease_until: Timestamp,
-) -> Result<Option<Claimed>> {
+pub(super) async fn claim(store: &Sql, owner: &str, now: Timestamp, lease_until: Timestamp) -> Result<Option<Claimed>> {
     const WHAT: &str = "take a delivery from the queue";
     let mut tx = store.write_beside(WHAT).await?;
     let query = db::query_scalar(CLAIM).bind(owner).bind(millis(now)).bind(millis(lease_until));

@@ -7,8 +7,8 @@ use sqlx::{AssertSqlSafe, Connection, Row};
 
 use super::super::sqlite as fence;
 use super::{
-    Postgres, Sqlite, alerts, attempts, cases, cluster, contacts, dashboard, desk, dialect, events, looks, outbox, reading,
-    reports, runs, scanning,
+    Postgres, Sqlite, alerts, attempts, cases, cluster, contacts, dashboard, desk, dialect, events, looks, outbox,
+    reading, reports, runs, scanning,
 };
 use crate::config::PostgresState;
 
@@ -69,6 +69,7 @@ const STATEMENTS: &[Case] = &[
     ("a delivery's customer", outbox::CUSTOMER_OF, SEARCHES),
     ("customers of deliveries change", outbox::CHANGED, SEARCHES),
     ("orphans, by state", attempts::TAKE_ORPHANS, SEARCHES),
+    ("whether there are any", attempts::ORPHANS_WAIT, SEARCHES),
     ("claims are freed, by state", outbox::FREE_CLAIMS, SEARCHES),
     (
         "the next instant walks the queue",
@@ -231,7 +232,8 @@ async fn postgresql_accepts_every_statement() {
     let of_the_fence = [("home", super::super::postgres::HOME), ("mark", super::super::postgres::MARK)]
         .into_iter()
         .chain([("adopt", super::super::postgres::ADOPT), ("advance", super::super::postgres::ADVANCE)]);
-    let shared = STATEMENTS.iter().filter(|(_, sql, _)| *sql != fence::ADOPT).map(|(sentence, sql, _)| (*sentence, *sql));
+    let shared =
+        STATEMENTS.iter().filter(|(_, sql, _)| *sql != fence::ADOPT).map(|(sentence, sql, _)| (*sentence, *sql));
     for (sentence, sql) in shared.chain(of_the_fence) {
         let text = sqlx::SqlSafeStr::into_sql_str(AssertSqlSafe(dialect::postgres(sql)));
         if let Err(e) = connection.prepare(text).await {

@@ -68,8 +68,7 @@ pub(super) async fn begun_first(
     but: RunId,
 ) -> Result<Option<Timestamp>> {
     let query = db::query_scalar(BEGUN_FIRST).bind(kind.as_str()).bind(millis(due_at)).bind(but.0);
-    let first: Option<i64> =
-        query.fetch_one(&store.readers).await.map_err(failed("read when a run began first"))?;
+    let first: Option<i64> = query.fetch_one(&store.readers).await.map_err(failed("read when a run began first"))?;
     first.map(time).transpose()
 }
 

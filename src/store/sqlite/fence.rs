@@ -20,8 +20,8 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::Timestamp;
 
-use super::super::{Result, StoreError};
 use super::super::sql::{Tx, db, desk, failed};
+use super::super::{Result, StoreError};
 use super::Sqlite;
 use super::lock::give_to_owner_of;
 
