@@ -19,7 +19,7 @@ use crate::daemon::deliver::{self, Until};
 use crate::daemon::progress::Silent;
 use crate::daemon::reload::{self, Live, LoadError};
 use crate::daemon::schedule::{self, Scheduler};
-use crate::daemon::{Context, Snapshot, alert, control, operators, running, systemd};
+use crate::daemon::{Context, Snapshot, alert, cluster, control, operators, running, systemd};
 use crate::domain::customer::Language;
 use crate::metrics::Metrics;
 use crate::store::{self, Lead, RunKind};
@@ -27,6 +27,9 @@ use crate::web;
 
 /// The stop after SIGTERM takes no longer: systemd gives 20 s, CONTRACT says 10.
 const STOP_TIMEOUT: Duration = Duration::from_secs(9);
+
+/// The goodbye to the other nodes takes no longer, also where the database is down.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often the files' stamps are looked at; a change counts once it has stood for one look.
 const WATCH: Duration = Duration::from_millis(700);
@@ -57,7 +60,13 @@ pub async fn open_with(snapshot: Snapshot, clock: Arc<dyn Clock>) -> anyhow::Res
     let metrics = Arc::new(Metrics::new());
     let connector = reload::connector(&snapshot.config, Arc::clone(&clock), Arc::clone(&metrics))?;
     let microsoft = reload::microsoft(&snapshot.config, Arc::clone(&clock))?;
-    Ok(Context { snapshot: Arc::new(snapshot), store, connector, microsoft, clock, metrics, owner: owner() })
+    let mut owner = owner();
+    if store.shared() {
+        // In a container host and process number are the same after every restart: what the last process had would look
+        // like our own, and live as long as we do.
+        owner = format!("{owner}:{:x}", clock.now().timestamp_micros());
+    }
+    Ok(Context { snapshot: Arc::new(snapshot), store, connector, microsoft, clock, metrics, owner })
 }
 
 /// The daemon: runs until `stop` is cancelled, then ends within ten seconds. `reload` is notified on SIGHUP.
@@ -118,6 +127,11 @@ pub async fn run(ctx: Context, stop: CancellationToken, hangup: Arc<Notify>) -> 
         let (live, changed) = (Arc::clone(&live), Arc::clone(&changed));
         Arc::new(move || reload_now(&live, &changed))
     };
+    if ctx.store.shared() {
+        cluster::beat(&ctx, now).await.context("cannot join the other nodes")?;
+    }
+    let beats = CancellationToken::new();
+    let beating = tokio::spawn(cluster::run(Arc::clone(&live), beats.clone()));
     part("schedule", Box::pin(scheduler.run(Arc::clone(&changed))));
     part("mail delivery", {
         let (live, wake, stop) = (Arc::clone(&live), Arc::clone(&wake_mail), stop.clone());
@@ -162,7 +176,22 @@ pub async fn run(ctx: Context, stop: CancellationToken, hangup: Arc<Notify>) -> 
             STOP_TIMEOUT.as_secs()
         );
     }
-    ctx.store.close().await;
+    // Until the last piece of work is done or abandoned it must stay ours.
+    beats.cancel();
+    let (store, owner) = (Arc::clone(&ctx.store), ctx.owner.clone());
+    let ending = tokio::spawn(async move {
+        let _ = beating.await;
+        if store.shared()
+            && let Err(error) = store.leave(&owner).await
+        {
+            tracing::warn!("the other nodes take over what this one had only when its lease is over: {error}");
+        }
+        store.close().await;
+    });
+    let patience = if ctx.store.shared() { LEAVE_TIMEOUT } else { Duration::MAX };
+    if tokio::time::timeout(patience, ending).await.is_err() {
+        tracing::warn!("the database does not answer; the other nodes take over when the lease of this one is over");
+    }
     failed.map_or(Ok(()), Err)
 }
 

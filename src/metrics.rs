@@ -69,6 +69,7 @@ pub struct Metrics {
     oldest_due: Seconds,
     days_left: Family<CampaignLabel, Number>,
     reload_successful: Number,
+    nodes: Number,
 }
 
 /// What became of a notice, as a label.
@@ -96,8 +97,10 @@ impl Metrics {
             oldest_due: Gauge::default(),
             days_left: Family::default(),
             reload_successful: Gauge::default(),
+            nodes: Gauge::default(),
         };
         metrics.reload_successful.set(1);
+        metrics.nodes.set(1);
         metrics.register();
         for verdict in Verdict::WORDS {
             drop(metrics.sites.get_or_create(&VerdictLabel { verdict }));
@@ -116,6 +119,19 @@ impl Metrics {
         metrics
     }
 
+    /// So many nodes work on this state.
+    pub fn nodes(&self, alive: usize) {
+        self.nodes.set(i64::try_from(alive.max(1)).unwrap_or(i64::MAX));
+    }
+
+    /// The part of a limit for the whole fleet that is this node's.
+    #[must_use]
+    pub fn share_of(&self, whole: f64) -> f64 {
+        #[allow(clippy::cast_precision_loss, reason = "nodes are few")]
+        let nodes = self.nodes.get().max(1) as f64;
+        whole / nodes
+    }
+
     fn register(&mut self) {
         let r = &mut self.registry;
         r.register("sites", "Listed sites by the verdict of their newest observation", self.sites.clone());
@@ -125,6 +141,7 @@ impl Metrics {
             self.scan_last_success.clone(),
         );
         r.register("scan_duration_seconds", "How long the last scan took", self.scan_duration.clone());
+        r.register("nodes", "Nodes that work on this state", self.nodes.clone());
         r.register("scan_requests", "Requests to the admin tool", self.scan_requests.clone());
         r.register("outbox", "Deliveries by state", self.outbox.clone());
         r.register("notices", "What became of notices", self.notices.clone());

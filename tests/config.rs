@@ -522,6 +522,7 @@ fn the_example_is_valid_with_everything_in_use() {
         let text: String = lines.map(|line| format!("{line}\n")).collect();
         let text = text.replace("auth        = \"none\"", &format!("auth        = \"{auth}\""));
         let text = text.replace("auth          = \"password\"", &format!("auth          = \"{auth}\""));
+        let text = text.replace("sqlite:/var/lib/kigen/kigen.db", "postgres://kigen@db.example.jp/kigen");
         load_in(dir.path(), text).unwrap_or_else(|errors| panic!("{auth}\n{}", errors.render(false)));
     }
 }

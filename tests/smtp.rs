@@ -456,6 +456,18 @@ async fn after_the_message_only_250_is_success_and_doubt_is_unknown() {
     }
 }
 
+/// A node that was frozen in the middle of the dialogue: another one has the mail now.
+#[tokio::test]
+async fn what_is_not_ours_any_more_is_not_sent() {
+    let script = "hello | <MAIL | >250 ok | <RCPT | >250 ok | <DATA | >354 go on | hang";
+    let server = Server::start(&[script]).await;
+    let mut smtp = Smtp::new(&server.config()).unwrap();
+    smtp.ask_before_message(Some(Arc::new(|| false)));
+    let done = send(&mut smtp, &mail()).await;
+    assert_eq!(done.outcome, Outcome::Deferred, "{}", done.reply);
+    assert!(done.recipients.iter().all(|(_, state, _)| *state == RecipientState::Pending));
+}
+
 #[tokio::test]
 async fn a_message_that_cannot_be_finished_is_deferred_not_unknown() {
     // Larger than what the socket buffers of both ends take, so that its end cannot have been sent.

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may; clippy sees that only in functions marked as one")]
 
+#[path = "store/cluster.rs"]
+mod cluster;
 #[path = "store/desk.rs"]
 mod desk;
 #[path = "store/fence.rs"]
@@ -176,6 +178,15 @@ promises! {
         last_runs,
         memos_and_ping,
         one_has_the_lead;
+    cluster:
+        nodes_are_heard_of_and_leave,
+        what_a_node_has_lives_as_long_as_it_beats,
+        a_share_is_done_once,
+        a_shared_run_outlives_who_began_it,
+        guards_see_all_nodes,
+        turns_are_spaced_over_all_nodes,
+        a_hundred_takers_get_a_hundred_turns,
+        many_claimers_share_a_queue;
     scale:
         a_hundred_committers_at_once,
         a_kill_in_the_middle_loses_nothing_that_was_committed,

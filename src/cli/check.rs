@@ -15,7 +15,7 @@ use crate::domain::case::{Case, CaseState};
 use crate::domain::plan::{self, NoticeKind};
 use crate::mail::dkim::{DkimError, Signer};
 use crate::notice::TemplateError;
-use crate::store::{self, RunKind};
+use crate::store::{self, RunKind, StoreError};
 use crate::{app, config, fleet};
 
 /// How many runs of each schedule are shown.
@@ -142,7 +142,13 @@ async fn next_notices(snapshot: &Snapshot, day: NaiveDate) -> anyhow::Result<Str
     {
         return Ok(format!("  no state yet ({}): nothing was scanned, nothing is planned\n", path.display()));
     }
-    let store = store::open(&config.state).await?;
+    let store = match store::open(&config.state).await {
+        // The files may be good and the server down: that is no error in them.
+        Err(error @ StoreError::Open { .. }) if matches!(config.state, StateUrl::Postgres(_)) => {
+            return Ok(format!("  the state cannot be asked: {error}\n"));
+        }
+        store => store?,
+    };
     let cases = store.cases_to_plan(day).await;
     let running = running::recall(store.as_ref()).await;
     store.close().await;

@@ -6,6 +6,7 @@ mod control;
 mod demo;
 mod history;
 mod logging;
+mod migrate_state;
 mod notify;
 mod outbox;
 pub mod output;
@@ -140,6 +141,8 @@ enum Command {
     Import(control::ImportArgs),
     /// Write a consistent copy of the state while it is in use
     Backup(control::BackupArgs),
+    /// Move the state from an SQLite file into an empty PostgreSQL database
+    MigrateState(migrate_state::MigrateStateArgs),
     /// Read a password, print the hash for [web.users]
     WebPassword,
     /// Print a shell's completions
@@ -228,6 +231,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Resume => control::resume(global).await,
         Command::Import(args) => control::import(&args),
         Command::Backup(args) => control::backup(global, &args).await,
+        Command::MigrateState(args) => migrate_state::run(&args).await,
         Command::WebPassword => web_password::run(),
         Command::Completions { shell } => {
             let mut text = Vec::new();

@@ -61,7 +61,7 @@ pub(super) async fn run(global: &Global, args: &ScanArgs) -> anyhow::Result<Exit
         return Err(error.into());
     }
     let report = match result? {
-        Scanned::Ran(report) => report,
+        Scanned::Ran(report) | Scanned::Helped(report) => report,
         Scanned::AlreadyDone => bail!("this scan was done already"),
         Scanned::Running(run) => {
             bail!("another scan is running since {} ({})", output::time(run.started_at, zone), run.owner)

@@ -38,6 +38,9 @@ struct Status {
     next: Next,
     outbox: Outbox,
     holds: Vec<HoldStatus>,
+    /// Only where several share the state.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    nodes: Vec<NodeStatus>,
     /// Mails to the operators by state, for the table only.
     #[serde(skip)]
     operator_mails: Vec<(String, u64)>,
@@ -84,6 +87,15 @@ impl Serialize for Outbox {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().copied())
     }
+}
+
+#[derive(Serialize)]
+struct NodeStatus {
+    name: String,
+    version: String,
+    started_at: String,
+    beat_at: String,
+    alive: bool,
 }
 
 #[derive(Serialize)]
@@ -142,8 +154,21 @@ async fn status(ctx: &Context) -> anyhow::Result<Status> {
         next: Next { scan: next(RunKind::Scan), notices: next(RunKind::Notices), digest: next(RunKind::Digest) },
         outbox: Outbox(ctx.store.outbox_counts().await?),
         holds: holds.collect(),
+        nodes: nodes(ctx, now).await?,
         operator_mails: ctx.store.operator_mail_counts().await?,
     })
+}
+
+async fn nodes(ctx: &Context, now: crate::domain::Timestamp) -> anyhow::Result<Vec<NodeStatus>> {
+    let (zone, lease) = (ctx.snapshot.config.calendar.zone, ctx.snapshot.config.cluster.lease);
+    let node = |node: crate::store::Node| NodeStatus {
+        alive: node.beat_at > now - lease,
+        started_at: output::time(node.started_at, zone),
+        beat_at: output::time(node.beat_at, zone),
+        name: node.name,
+        version: node.version,
+    };
+    Ok(ctx.store.nodes().await?.into_iter().map(node).collect())
 }
 
 fn last_scan(run: &Run, zone: chrono_tz::Tz) -> LastScan {
@@ -189,6 +214,10 @@ fn table(status: &Status) -> String {
     table.add_row(["next digest", &when(&status.next.digest)]);
     table.add_row(["outbox", &counted(status.outbox.0.iter().filter(|(_, n)| *n > 0))]);
     table.add_row(["to operators", &counted(status.operator_mails.iter().filter(|(_, n)| *n > 0))]);
+    for node in &status.nodes {
+        let how = if node.alive { "alive" } else { "silent" };
+        table.add_row(["node", &format!("{}: {how}, last heard of {}", node.name, short_time(&node.beat_at))]);
+    }
     for hold in &status.holds {
         let line = format!("{} (by {}, {})", hold.reason, hold.set_by, short_time(&hold.set_at));
         table.add_row(["HOLD", &line]);

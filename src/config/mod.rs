@@ -66,6 +66,15 @@ pub struct Config {
     pub alerts: AlertsConfig,
     /// The dashboard's listener.
     pub web: WebConfig,
+    /// Several nodes on one PostgreSQL.
+    pub cluster: ClusterConfig,
+}
+
+/// `[cluster]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// How long a node may be silent before the others take its work over.
+    pub lease: TimeDelta,
 }
 
 /// What leaves the house.
@@ -647,4 +656,13 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
 #[must_use]
 pub fn known_keys() -> Vec<KnownKey> {
     validate::known_keys()
+}
+
+/// Reads a state as it stands behind `state =`; a relative file belongs to `base`.
+///
+/// # Errors
+/// What is wrong with it, and what to write instead.
+pub fn state_url(text: &str, base: &Path) -> Result<StateUrl, String> {
+    values::state(base)(&toml::de::DeValue::String(text.into()))
+        .map_err(|bad| format!("{} {}", bad.message, bad.hint.unwrap_or_default()))
 }

@@ -55,6 +55,7 @@ fn whole(root: &mut Section<'_, '_>, file: &Path) -> Option<Config> {
     let safety = sections::watch::safety(root);
     let alerts = sections::watch::alerts(root);
     let web = sections::watch::web(root);
+    let cluster = sections::watch::cluster(root);
     Some(Config {
         fleet: fleet?,
         connector: connector?,
@@ -72,6 +73,7 @@ fn whole(root: &mut Section<'_, '_>, file: &Path) -> Option<Config> {
         safety,
         alerts,
         web,
+        cluster,
     })
 }
 

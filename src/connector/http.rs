@@ -220,7 +220,9 @@ impl Polite {
         host: &Host,
     ) -> Result<(Answer, Option<Duration>), Broken> {
         let _permit = host.permits.acquire().await.map_err(|_| Broken::gone())?;
-        host.turn(self.scan.requests_per_second).await;
+        // The host does not care how many nodes ask: each takes its part.
+        let per_second = self.scan.requests_per_second;
+        host.turn(self.metrics.as_ref().map_or(per_second, |metrics| metrics.share_of(per_second))).await;
         let url = &request.url;
         let mut builder = match &request.form {
             None => self.client.get(url.clone()),

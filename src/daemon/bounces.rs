@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, RUN_LEASE, Snapshot, mailing};
+use super::{Context, RUN_LEASE, Snapshot, cluster, mailing};
 use crate::config::BouncesConfig;
 use crate::domain::alert::Cause;
 use crate::domain::case::{Case, Reference};
@@ -277,7 +277,11 @@ pub async fn read(
 ) -> anyhow::Result<Bounces> {
     let Some(config) = &ctx.snapshot.config.mail.bounces else { return Ok(Bounces::Off) };
     let now = ctx.now();
-    let run = match ctx.store.begin_run(RunKind::Bounces, due_at, &ctx.owner, now, now + RUN_LEASE).await? {
+    let run = match ctx
+        .store
+        .begin_run(RunKind::Bounces, due_at, &ctx.owner, now, now + cluster::lease(ctx, RUN_LEASE))
+        .await?
+    {
         Begun::Started(run) => run,
         Begun::AlreadyDone => return Ok(Bounces::AlreadyDone),
         Begun::Running(run) => return Ok(Bounces::Running(run)),
@@ -345,7 +349,7 @@ async fn read_mails(
         // In this order: a crash between means that a mail is read again, which its digest makes harmless.
         let Some(done) = unless_stopped(stop, mailbox.done()).await else { break };
         done?;
-        ctx.store.extend_run(run, RunCounts::default(), ctx.now() + RUN_LEASE).await?;
+        ctx.store.extend_run(run, RunCounts::default(), ctx.now() + cluster::lease(ctx, RUN_LEASE)).await?;
     }
     Ok(())
 }

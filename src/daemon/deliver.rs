@@ -22,16 +22,17 @@ use self::blocked::Blocked;
 use self::line::{Line, Place};
 use self::ready::{Prepared, prepare};
 use super::progress::Progress;
-use super::{Context, alert, operators, reload::Live};
+use super::{Context, alert, cluster, operators, reload::Live};
 use crate::config::{MailConfig, Mode, TransportConfig};
 use crate::domain::delivery::{
     Attempt, BLOCKED_WAIT, DeliveryId, DeliveryState, Outcome, RecipientState, RetryPolicy, settle,
 };
 use crate::mail::pace::Pace;
-use crate::mail::{Outgoing, Transport};
+use crate::mail::{Outgoing, StillOurs, Transport};
 use crate::store::{Claimed, Delivery, RunCounts, SiteCounts};
 
-/// How long a claim lasts: longer than the longest wait for an answer (10 minutes after the final dot).
+/// How long a claim lasts where no node gives signs of life: longer than the longest wait for an answer (10 minutes after
+/// the final dot).
 const LEASE: TimeDelta = TimeDelta::minutes(20);
 
 /// How often the outbox is looked at without being woken: another process may have put something in.
@@ -51,6 +52,9 @@ const STOP_GRACE: Duration = Duration::from_secs(8);
 const RECORD_WAIT: Duration = Duration::from_secs(2);
 /// How often a command tries; the daemon never gives up.
 const RECORD_TRIES: u32 = 30;
+
+/// How often it is asked whether another node died with a mail in flight.
+const ORPHANS_EVERY: Duration = Duration::from_secs(2);
 
 /// Never spins: a queued delivery may be kept back by a hold although its time has come.
 const MIN_WAIT: Duration = Duration::from_millis(200);
@@ -125,7 +129,10 @@ pub async fn deliver(
     };
     let shared = Arc::new(Shared {
         blocked: Blocked::load(&ctx, until).await?,
-        line: Line::new(pace, ctx.now()),
+        line: match (pace, ctx.store.shared()) {
+            (Some(pace), true) => Line::of_all_nodes(pace, Arc::clone(&ctx.store), ctx.now()),
+            (pace, _) => Line::new(pace, ctx.now()),
+        },
         live,
         done: Mutex::default(),
         until,
@@ -179,11 +186,12 @@ async fn join(
 /// What was in flight when its process died may or may not have arrived: it is settled as unknown, and said so.
 async fn recover(ctx: &Context, owner: &str, all: bool) -> anyhow::Result<()> {
     let now = ctx.now();
+    let lease = cluster::lease(ctx, LEASE);
     if all {
         ctx.store.free_claims(owner).await?;
         ctx.store.free_operator_mails(owner, now).await?;
     }
-    for orphan in ctx.store.take_orphans(owner, all, now, now + LEASE).await? {
+    for orphan in ctx.store.take_orphans(owner, all, now, now + lease).await? {
         let attempt = Attempt::whole(Outcome::Unknown, "the sending process ended before it heard the answer");
         tracing::warn!(delivery = %orphan.delivery.id, "was in flight when its process ended: acceptance unknown");
         record(ctx, owner, &orphan.delivery, &attempt).await?;
@@ -245,10 +253,17 @@ async fn worker(shared: &Shared, number: usize, owner: &str, progress: &dyn Prog
     let mut next = Next::Unasked;
     let mut counts = RunCounts::default();
     let mut result = Ok(());
+    let mut orphans_at = tokio::time::Instant::now();
     while !shared.stop.is_cancelled() {
         // Register for the wake-up before looking, or one between the look and the wait would be lost.
         let woken = shared.wake.notified();
         let ctx = shared.live.context();
+        if number == 0 && ctx.store.shared() && orphans_at.elapsed() >= ORPHANS_EVERY {
+            orphans_at = tokio::time::Instant::now();
+            if let Err(error) = recover(&ctx, owner, false).await {
+                tracing::error!("what other nodes left in flight is not settled yet: {error:#}");
+            }
+        }
         let told = match number {
             0 => tell_operators(shared, &ctx, owner, &mut transport).await,
             _ => Ok(false),
@@ -310,10 +325,12 @@ async fn tell_operators(
     if shared.blocked.stands(now).await {
         return Ok(false);
     }
-    let Ok(place) = shared.line.enter() else { return Ok(false) };
-    let Some(mail) = ctx.store.claim_operator_mail(owner, now, now + LEASE).await? else { return Ok(false) };
+    let Ok(place) = shared.line.enter().await? else { return Ok(false) };
+    let Some(mail) = ctx.store.claim_operator_mail(owner, now, now + cluster::lease(ctx, LEASE)).await? else {
+        return Ok(false);
+    };
     let way = match transport {
-        _ if !turn(shared, place).await => Err("the sender stopped before its turn".to_owned()),
+        _ if !turn(shared, place).await? => Err("the sender stopped before its turn".to_owned()),
         Some(way) => Ok(way),
         // Not an end of the worker: in a dry run nobody may have set up the way out yet.
         None => match open(&ctx.snapshot.config.mail) {
@@ -384,14 +401,14 @@ async fn take<'a>(shared: &'a Shared, ctx: &Context, owner: &str) -> anyhow::Res
     if !may_send(shared, ctx).await {
         return Ok(Err(Step::Idle(POLL)));
     }
-    let place = match shared.line.enter() {
+    let place = match shared.line.enter().await? {
         Ok(place) => place,
         Err(far) => {
             let due = ctx.store.next_due().await?.is_some_and(|at| at <= now);
             return Ok(Err(if due { Step::NotYet(far.min(POLL)) } else { Step::Idle(far) }));
         }
     };
-    let Some(claimed) = ctx.store.claim(owner, now, now + LEASE).await? else {
+    let Some(claimed) = ctx.store.claim(owner, now, now + cluster::lease(ctx, LEASE)).await? else {
         let next = ctx.store.next_due().await?;
         let wait = next.map_or(POLL, |at| (at - now).to_std().unwrap_or(Duration::ZERO).max(MIN_WAIT));
         return Ok(Err(Step::Idle(wait)));
@@ -405,8 +422,12 @@ async fn take_next<'a>(shared: &'a Shared, ctx: &Context, owner: &str) -> Next<'
     if shared.stop.is_cancelled() || !may_send(shared, ctx).await {
         return Next::Unasked;
     }
-    let Ok(place) = shared.line.enter() else { return Next::Unasked };
-    match ctx.store.claim(owner, now, now + LEASE).await {
+    let place = match shared.line.enter().await {
+        Ok(Ok(place)) => place,
+        Ok(Err(_far)) => return Next::Unasked,
+        Err(error) => return Next::Trouble(error.into()),
+    };
+    match ctx.store.claim(owner, now, now + cluster::lease(ctx, LEASE)).await {
         Ok(claimed) => claimed.map_or(Next::Unasked, |claimed| Next::Mail(Box::new(InHand { claimed, place }))),
         Err(error) => Next::Trouble(error.into()),
     }
@@ -449,8 +470,8 @@ async fn send<'a>(
             return Ok(None);
         }
     };
-    if !turn(shared, place).await || !may_send(shared, ctx).await {
-        ctx.store.release(id, owner, ctx.now(), "the sender stopped before its turn", ctx.now()).await?;
+    if !turn(shared, place).await? || !may_send(shared, ctx).await {
+        ctx.store.release(id, owner, ctx.now(), "its turn by the rate did not come", ctx.now()).await?;
         return Ok(None);
     }
     let way = match transport {
@@ -459,8 +480,13 @@ async fn send<'a>(
     };
     let mut delivery = claimed.delivery;
     delivery.attempts += 1;
-    let now = ctx.now();
-    match ctx.store.begin_attempt(id, owner, now, now + LEASE).await {
+    let (now, lease) = (ctx.now(), cluster::lease(ctx, LEASE));
+    match ctx.store.begin_attempt(id, owner, now, now + lease).await {
+        Ok(true) if !cluster::still_ours(ctx, now, lease) => {
+            let frozen =
+                Attempt::whole(Outcome::Deferred, "this node stood still for longer than its lease, nothing left");
+            return record_surely(shared, ctx, owner, &delivery, &frozen).await.map(Some);
+        }
         Ok(true) => {}
         Ok(false) => return Ok(None),
         Err(error) => {
@@ -476,6 +502,10 @@ async fn send<'a>(
         recipients: delivery.recipients.iter().filter(pending).map(|r| r.address.clone()).collect(),
         message: claimed.message.raw,
     };
+    way.ask_before_message(ctx.store.shared().then(|| -> StillOurs {
+        let ctx = ctx.clone();
+        Arc::new(move || cluster::still_ours(&ctx, now, lease))
+    }));
     let attempt = way.send(&outgoing).await;
     if attempt.outcome == Outcome::Blocked {
         block(shared, ctx, &attempt).await;
@@ -501,13 +531,13 @@ fn open(mail: &MailConfig) -> anyhow::Result<Box<dyn Transport>> {
     crate::mail::transport(mail).context("cannot make the way out for mail")
 }
 
-/// Waits for this mail's turn by the configured rate; `false`: told to stop meanwhile.
-async fn turn(shared: &Shared, place: Place<'_>) -> bool {
-    let wait = place.turn();
-    tokio::select! {
+/// Waits for this mail's turn by the configured rate; `false`: told to stop meanwhile, or other nodes took the near ones.
+async fn turn(shared: &Shared, place: Place<'_>) -> anyhow::Result<bool> {
+    let Some(wait) = place.turn().await? else { return Ok(false) };
+    Ok(tokio::select! {
         () = shared.stop.cancelled() => false,
         () = tokio::time::sleep(wait) => !shared.stop.is_cancelled(),
-    }
+    })
 }
 
 async fn tally(shared: &Shared, state: &DeliveryState) {

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use chrono::NaiveDate;
 
 use super::untold::{self, ToCall};
-use super::{Context, RUN_LEASE, Snapshot, operators};
+use super::{Context, RUN_LEASE, Snapshot, cluster, operators};
 use crate::alert::{self as texts, Call, DigestFacts, Grouped, Hold, LastScan, ToSwitch, submission, words};
 use crate::domain::Timestamp;
 use crate::domain::campaign::Standing;
@@ -40,7 +40,11 @@ pub enum Digested {
 /// When the store fails; the next look at the schedule is the retry.
 pub async fn digest(ctx: &Context, due_at: Option<Timestamp>) -> anyhow::Result<Digested> {
     let now = ctx.now();
-    let run = match ctx.store.begin_run(RunKind::Digest, due_at, &ctx.owner, now, now + RUN_LEASE).await? {
+    let run = match ctx
+        .store
+        .begin_run(RunKind::Digest, due_at, &ctx.owner, now, now + cluster::lease(ctx, RUN_LEASE))
+        .await?
+    {
         Begun::Started(run) => run,
         Begun::AlreadyDone => return Ok(Digested::AlreadyDone),
         Begun::Running(run) => return Ok(Digested::Running(run)),

@@ -6,6 +6,7 @@
 pub mod alert;
 pub mod bounces;
 pub mod circuit;
+pub mod cluster;
 pub mod contacts;
 pub mod control;
 pub mod corroborate;

@@ -15,7 +15,7 @@ use super::mailing::{self, Subject};
 use super::progress::Progress;
 use super::running;
 
-use super::{Context, RUN_LEASE, Snapshot};
+use super::{Context, RUN_LEASE, Snapshot, cluster};
 use crate::config::Mode;
 use crate::connector::breaker::Sign;
 use crate::domain::Timestamp;
@@ -125,7 +125,11 @@ pub async fn pass(
 ) -> anyhow::Result<Passed> {
     let now = ctx.now();
     ctx.store.sync_customers(&ctx.snapshot.entries(), now).await.context("cannot take note of the customers file")?;
-    let run = match ctx.store.begin_run(RunKind::Notices, due_at, &ctx.owner, now, now + RUN_LEASE).await? {
+    let run = match ctx
+        .store
+        .begin_run(RunKind::Notices, due_at, &ctx.owner, now, now + cluster::lease(ctx, RUN_LEASE))
+        .await?
+    {
         Begun::Started(run) => run,
         Begun::AlreadyDone => return Ok(Passed::AlreadyDone),
         Begun::Running(run) => return Ok(Passed::Running(run)),
@@ -224,7 +228,7 @@ impl Pass<'_> {
             let now = self.ctx.now();
             // Not with every notice: that would be as many waits for the disk again.
             if now < extended || now - extended >= SIGN_OF_LIFE {
-                self.ctx.store.extend_run(self.run, report.counts(), now + RUN_LEASE).await?;
+                self.ctx.store.extend_run(self.run, report.counts(), now + cluster::lease(self.ctx, RUN_LEASE)).await?;
                 extended = now;
             }
         }

@@ -3,8 +3,10 @@
 //! Memory does not grow with the fleet beyond the customers file itself (and a dozen bytes a customer for the order): states
 //! are loaded in chunks, looks are written as they come. A scan that is cancelled, or longer than `scan.max_duration`,
 //! leaves what it wrote and is marked `interrupted`; its schedule time is then run again, with whom it did not reach.
+//! Where nodes share a state, a scheduled scan is shared out (`shares`).
 
 mod queue;
+mod shares;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,11 +21,12 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use self::queue::{Next, Queue, Waiting};
+use self::shares::Shares;
 use super::alert;
 use super::corroborate;
 use super::look::{self, Logon, Looked};
 use super::progress::Progress;
-use super::{Context, RUN_LEASE, Snapshot};
+use super::{Context, RUN_LEASE, Snapshot, cluster};
 use crate::connector::breaker::Sign;
 use crate::domain::Timestamp;
 use crate::domain::campaign::{Campaign, Standing};
@@ -87,6 +90,8 @@ pub enum Scanned {
     AlreadyDone,
     /// Another scan is running.
     Running(Box<Run>),
+    /// Several nodes ran it, and another one summed it up; this is what this node saw.
+    Helped(Box<ScanReport>),
 }
 
 /// Looks that are written at once.
@@ -112,8 +117,7 @@ pub async fn scan(
     progress: &dyn Progress,
     mut each: impl FnMut(&[Observation]),
 ) -> anyhow::Result<Scanned> {
-    let store = &ctx.store;
-    let snapshot = &ctx.snapshot;
+    let (store, snapshot) = (&ctx.store, &ctx.snapshot);
     let now = ctx.now();
     corroborate::begin(ctx).await;
     if request.no_save {
@@ -121,38 +125,104 @@ pub async fn scan(
         scan.run(stop, &mut each).await?;
         return Ok(Scanned::Ran(Box::new(scan.report)));
     }
-    store.sync_customers(&snapshot.entries(), now).await.context("cannot take note of the customers file")?;
-    let begun = store.begin_run(RunKind::Scan, request.due_at, &ctx.owner, now, now + RUN_LEASE).await?;
-    let run = match begun {
-        Begun::Started(run) => run,
+    let shared = store.shared() && request.due_at.is_some() && request.only.is_empty();
+    if !shared {
+        store.sync_customers(&snapshot.entries(), now).await.context("cannot take note of the customers file")?;
+    }
+    let (run, since, lead) = match begin(ctx, request, shared, stop).await? {
+        Begun::Started(run) => (run, now, true),
         Begun::AlreadyDone => return Ok(Scanned::AlreadyDone),
+        Begun::Running(run) if shared && joins(ctx, request, &run) => (run.id, run.started_at, false),
         Begun::Running(run) => return Ok(Scanned::Running(run)),
     };
     super::running::remember(ctx, "scan").await;
     let mut scan = Scan::new(ctx, request, progress);
     scan.run_id = Some(run);
-    if let Some(due_at) = request.due_at {
+    if shared {
+        scan.shares = Some(Shares::new(run, since));
+        scan.joins = !lead;
+    }
+    let result = match (shared && lead, request.due_at) {
+        (true, _) => {
+            store.sync_customers(&snapshot.entries(), now).await.context("cannot take note of the customers file")
+        }
+        (false, _) => Ok(()),
+    };
+    if let (Some(due_at), true) = (request.due_at, lead) {
         scan.resume_since = store.begun_first(RunKind::Scan, due_at, run).await?;
     }
-    let result = scan.run(stop, &mut each).await;
-    corroborate::end_of_scan(ctx).await;
-    let report = scan.report;
-    let (outcome, detail) = match &result {
-        Err(error) => (RunOutcome::Failed, Some(format!("{error:#}"))),
-        Ok(()) if report.out_of_time => (RunOutcome::Interrupted, Some("longer than scan.max_duration".to_owned())),
-        Ok(()) if report.interrupted => (RunOutcome::Interrupted, Some("stopped before its end".to_owned())),
-        Ok(()) => (RunOutcome::Done, report.stopped.clone()),
+    let result = match result {
+        Ok(()) => scan.run(stop, &mut each).await,
+        Err(error) => Err(error),
     };
+    corroborate::end_of_scan(ctx).await;
+    if shared {
+        return scan.end_of_part(run, since, lead, result).await;
+    }
+    let report = scan.report;
+    let (outcome, detail) = outcome(&report, &result);
     let finished = store.finish_run(run, outcome, report.counts, detail.as_deref(), ctx.now()).await;
     result?;
     finished?;
     ctx.metrics.scan_finished(ctx.now() - now, ctx.now(), outcome == RunOutcome::Done);
     hold_if_suspicious(ctx, &report, scan.known_before).await?;
-    alert::after_scan(ctx, request, &report).await;
+    after(ctx, request, &report, outcome).await;
+    Ok(Scanned::Ran(Box::new(report)))
+}
+
+fn outcome(report: &ScanReport, result: &anyhow::Result<()>) -> (RunOutcome, Option<String>) {
+    match result {
+        Err(error) => (RunOutcome::Failed, Some(format!("{error:#}"))),
+        Ok(()) if report.out_of_time => (RunOutcome::Interrupted, Some("longer than scan.max_duration".to_owned())),
+        Ok(()) if report.interrupted => (RunOutcome::Interrupted, Some("stopped before its end".to_owned())),
+        Ok(()) => (RunOutcome::Done, report.stopped.clone()),
+    }
+}
+
+/// What a scan is followed by.
+async fn after(ctx: &Context, request: &ScanRequest, report: &ScanReport, outcome: RunOutcome) {
+    alert::after_scan(ctx, request, report).await;
     if outcome == RunOutcome::Done && report.stopped.is_none() && request.only.is_empty() {
         prune(ctx).await;
     }
-    Ok(Scanned::Ran(Box::new(report)))
+}
+
+/// How long a run that another node has just begun is given until it is shared out.
+const SHARED_WAIT: Duration = Duration::from_secs(120);
+
+/// Begins the run, or finds it begun and shared out by another node.
+async fn begin(
+    ctx: &Context,
+    request: &ScanRequest,
+    shared: bool,
+    stop: &CancellationToken,
+) -> crate::store::Result<Begun> {
+    let asked = Instant::now();
+    loop {
+        let now = ctx.now();
+        let lease = now + cluster::lease(ctx, RUN_LEASE);
+        let begun = ctx.store.begin_run(RunKind::Scan, request.due_at, &ctx.owner, now, lease).await?;
+        match &begun {
+            Begun::Running(run) if shared && run.due_at == request.due_at && run.fleet.is_none() => {}
+            _ => return Ok(begun),
+        }
+        if stop.is_cancelled() || asked.elapsed() > SHARED_WAIT {
+            return Ok(begun);
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+/// Whether this node takes a part in a run that another one began.
+fn joins(ctx: &Context, request: &ScanRequest, run: &Run) -> bool {
+    if run.due_at != request.due_at || run.fleet.is_none() {
+        return false;
+    }
+    let same = run.fleet.as_deref() == Some(shares::fleet(&ctx.snapshot).as_str());
+    if !same {
+        tracing::warn!("the customers file here is not the one of {}: this node takes no part in the scan", run.owner);
+    }
+    same
 }
 
 async fn hold_if_suspicious(ctx: &Context, report: &ScanReport, known_before: usize) -> anyhow::Result<()> {
@@ -210,6 +280,12 @@ struct Scan<'a> {
     resume_since: Option<Timestamp>,
     began_at: Timestamp,
     total: usize,
+    /// It is shared out among nodes.
+    shares: Option<Shares>,
+    /// Another node began it.
+    joins: bool,
+    /// Logons that the other nodes have not heard of: whether one was accepted, and how many were refused after it.
+    logons: (bool, u32),
 }
 
 /// A customer's look, waiting to be written.
@@ -237,10 +313,17 @@ impl<'a> Scan<'a> {
             resume_since: None,
             began_at: ctx.now(),
             total: 0,
+            shares: None,
+            joins: false,
+            logons: (false, 0),
         }
     }
 
     async fn run(&mut self, stop: &CancellationToken, each: &mut impl FnMut(&[Observation])) -> anyhow::Result<()> {
+        if self.joins {
+            tracing::info!("this node takes a part in the scan that another one began");
+            return self.look_at_all(Queue::new(Vec::new(), false), stop, each).await;
+        }
         let snapshot = self.snapshot;
         let wanted: BTreeSet<&CustomerId> = self.request.only.iter().collect();
         let chosen = |id: &CustomerId| wanted.is_empty() || wanted.contains(id);
@@ -255,8 +338,22 @@ impl<'a> Scan<'a> {
         self.progress.total(self.total as u64);
         self.quarantined(&bad, each).await?;
         drop(self.ctx.connector.take_layouts()); // of looks before this scan
+        let turns = match &self.shares {
+            Some(shares) => {
+                shares.put(self.ctx, &turns).await?;
+                Vec::new()
+            }
+            None => turns,
+        };
         self.look_at_all(Queue::new(turns, self.request.no_save), stop, each).await?;
         self.report.layouts = self.ctx.connector.take_layouts();
+        if self.shares.is_none() {
+            self.suspect_layout();
+        }
+        Ok(())
+    }
+
+    fn suspect_layout(&self) {
         let misread = &self.report.misread;
         if misread.tool_changed() {
             tracing::error!(
@@ -266,7 +363,6 @@ impl<'a> Scan<'a> {
                 misread.asked
             );
         }
-        Ok(())
     }
 
     async fn look_at_all(
@@ -291,7 +387,7 @@ impl<'a> Scan<'a> {
         loop {
             let mut wake = None;
             while looking.len() < concurrency && !stop.is_cancelled() {
-                let (waiting, failure) = match queue.next(self.ctx).await? {
+                let (waiting, failure) = match queue.next(self.ctx, self.shares.as_mut()).await? {
                     Next::Look(waiting) if !halt.is_cancelled() => {
                         looking.spawn(look_unless_stopped(self.ctx.clone(), waiting, halt.clone(), stop.clone()));
                         continue;
@@ -316,12 +412,23 @@ impl<'a> Scan<'a> {
                 }
             }
             if looking.is_empty() && (wake.is_none() || stop.is_cancelled()) {
+                if self.shares.is_some() && !pending.is_empty() && !stop.is_cancelled() {
+                    // Only what is written is done; then all nodes together may not be through yet.
+                    self.write(&mut pending).await?;
+                    continue;
+                }
                 break;
+            }
+            if looking.is_empty() && self.shares.is_some() {
+                self.write(&mut pending).await?;
             }
             tokio::select! {
                 Some(ended) = looking.join_next() => {
                     let (waiting, looked) = ended.context("a look ended early")?;
                     self.ended(waiting, looked, &mut queue, &halt, &stop, &mut pending, each);
+                    if self.logons.1 > 0 {
+                        self.tell_logons(&halt).await?;
+                    }
                     if pending.len() >= CHUNK {
                         self.write(&mut pending).await?;
                     }
@@ -335,6 +442,7 @@ impl<'a> Scan<'a> {
                 }
                 _ = signs.tick() => {
                     self.write(&mut pending).await?;
+                    self.sign(&halt).await?;
                     signed += 1;
                     if signed % SIGNS_A_LINE == 0 {
                         self.tell(began.elapsed());
@@ -411,21 +519,108 @@ impl<'a> Scan<'a> {
     }
 
     fn note_logon(&mut self, looked: &Looked, halt: &CancellationToken) {
+        if self.shares.is_some() {
+            match looked.logon {
+                Logon::Good => self.logons = (true, 0),
+                Logon::Refused => self.logons.1 += 1,
+                Logon::NotTried => {}
+            }
+            return;
+        }
         match looked.logon {
             Logon::Good => self.streak.note(false),
             Logon::Refused => self.streak.note(true),
             Logon::NotTried => return,
         }
         if self.streak.tripped() && !halt.is_cancelled() {
-            let limit = self.snapshot.config.safety.logon_failures;
-            let why = format!(
-                "{limit} logons in a row were refused (safety.logon_failures): the scan stopped so that no account is \
-                 locked; look at the admin tool and the customers file"
-            );
+            let why = self.too_many_refused();
             tracing::error!("{why}");
             self.report.stopped = Some(why);
             halt.cancel();
         }
+    }
+
+    fn too_many_refused(&self) -> String {
+        let limit = self.snapshot.config.safety.logon_failures;
+        format!(
+            "{limit} logons in a row were refused (safety.logon_failures): the scan stopped so that no account is \
+             locked; look at the admin tool and the customers file"
+        )
+    }
+
+    /// The guard over all nodes: tells them of our logons, and hears whether the scan must stop.
+    async fn tell_logons(&mut self, halt: &CancellationToken) -> anyhow::Result<()> {
+        let Some(run) = self.shares.as_ref().map(|shares| shares.run) else { return Ok(()) };
+        let (accepted, refused) = std::mem::take(&mut self.logons);
+        let guard = self.ctx.store.note_logons(run, accepted, refused).await?;
+        let tripped = guard.refused_row >= self.snapshot.config.safety.logon_failures.max(1);
+        let why = match guard.stopped {
+            Some(why) => why,
+            None if tripped => {
+                let why = self.too_many_refused();
+                self.ctx.store.stop_run(run, &why).await?;
+                why
+            }
+            None => return Ok(()),
+        };
+        if !halt.is_cancelled() {
+            tracing::error!("{why}");
+            self.report.stopped = Some(why);
+            halt.cancel();
+        }
+        Ok(())
+    }
+
+    /// A sign of life to the other nodes: what was seen so far.
+    async fn sign(&mut self, halt: &CancellationToken) -> anyhow::Result<()> {
+        let Some(run) = self.shares.as_ref().map(|shares| shares.run) else { return Ok(()) };
+        self.tell_logons(halt).await?;
+        let (ctx, now) = (self.ctx, self.ctx.now());
+        ctx.store.note_part(run, &ctx.owner, &shares::part(&self.report, self.known_before)).await?;
+        let (together, _) = shares::together(ctx, run).await?;
+        let lease = now + cluster::lease(ctx, RUN_LEASE);
+        ctx.store.adopt_run(run, &ctx.owner, now, lease).await?;
+        ctx.store.extend_run(run, together.counts, lease).await?;
+        Ok(())
+    }
+
+    /// This node has no more to do in a shared-out scan. Whoever finds that nothing is left for anybody sums up, once.
+    async fn end_of_part(
+        mut self,
+        run: crate::store::RunId,
+        since: Timestamp,
+        lead: bool,
+        result: anyhow::Result<()>,
+    ) -> anyhow::Result<Scanned> {
+        let (ctx, store) = (self.ctx, &self.ctx.store);
+        let noted = store.note_part(run, &ctx.owner, &shares::part(&self.report, self.known_before)).await;
+        if result.is_err() || self.report.interrupted {
+            store.free_shares(run, &ctx.owner).await?;
+            let lease = ctx.snapshot.config.cluster.lease;
+            let alive = |node: &crate::store::Node| node.name != ctx.owner && node.beat_at > ctx.now() - lease;
+            if lead && !store.nodes().await?.iter().any(alive) {
+                let (outcome, detail) = outcome(&self.report, &result);
+                store.finish_run(run, outcome, self.report.counts, detail.as_deref(), ctx.now()).await?;
+            }
+            result?;
+            return Ok(Scanned::Ran(Box::new(self.report)));
+        }
+        noted?;
+        let (mut report, known_before) = shares::together(ctx, run).await?;
+        report.newly_affected = store.newly_affected(since).await?;
+        report.stopped = store.note_logons(run, false, 0).await?.stopped;
+        report.resumed = self.report.resumed;
+        // Before it ends: whoever ends it may die right after, and setting a hold twice is harmless.
+        hold_if_suspicious(ctx, &report, known_before).await?;
+        let ended = store.close_run(run, RunOutcome::Done, report.counts, report.stopped.as_deref(), ctx.now()).await?;
+        ctx.metrics.scan_finished(ctx.now() - since, ctx.now(), true);
+        if !ended {
+            return Ok(Scanned::Helped(Box::new(self.report)));
+        }
+        self.report = report;
+        self.suspect_layout();
+        after(ctx, self.request, &self.report, RunOutcome::Done).await;
+        Ok(Scanned::Ran(Box::new(self.report)))
     }
 
     fn take(
@@ -499,6 +694,13 @@ impl<'a> Scan<'a> {
             pending.clear();
             return Ok(());
         }
+        if let Some(shares) = &mut self.shares
+            && !pending.is_empty()
+        {
+            shares.forget_lost(self.ctx).await?;
+            pending.retain(|p| shares.is_ours(&p.state.id));
+        }
+        let ids: Vec<CustomerId> = pending.iter().map(|p| p.state.id.clone()).collect();
         // Two tries: a customer that somebody else keeps changing is left for the next scan.
         for _ in 0..2 {
             if pending.is_empty() {
@@ -527,12 +729,22 @@ impl<'a> Scan<'a> {
             let mut done = committed.iter();
             pending.retain(|_| done.next() == Some(&Committed::Stale));
             self.refresh(pending).await?;
+            if let Some(shares) = &self.shares {
+                // Another node, or our own statement whose answer was lost, wrote a look of this run: one counts.
+                pending
+                    .retain(|p| p.state.sites.is_empty() || p.state.sites.iter().any(|o| o.observed_at < shares.since));
+            }
         }
         for left in pending.drain(..) {
             tracing::warn!(customer = %left.state.id, "changed by somebody else at the same time; left for the next scan");
         }
-        if let Some(run) = self.run_id {
-            self.ctx.store.extend_run(run, self.report.counts, now + RUN_LEASE).await?;
+        match (&mut self.shares, self.run_id) {
+            (Some(shares), _) => shares.written(self.ctx, &ids).await?,
+            (None, Some(run)) => {
+                let lease = now + cluster::lease(self.ctx, RUN_LEASE);
+                self.ctx.store.extend_run(run, self.report.counts, lease).await?;
+            }
+            (None, None) => {}
         }
         Ok(())
     }

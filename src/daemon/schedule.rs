@@ -144,7 +144,7 @@ impl Scheduler {
         loop {
             self.reconcile(&slots).await;
             self.heartbeat.send_replace(Instant::now());
-            let until = Instant::now() + RECONCILE;
+            let until = Instant::now() + self.reconcile_every();
             let mut idle = true;
             while idle && Instant::now() < until {
                 tokio::select! {
@@ -174,6 +174,13 @@ impl Scheduler {
         Ok(())
     }
 
+    /// Nodes look as often as one of them may die.
+    fn reconcile_every(&self) -> Duration {
+        let ctx = self.live.context();
+        let lease = ctx.snapshot.config.cluster.lease.to_std().unwrap_or(RECONCILE);
+        if ctx.store.shared() { RECONCILE.min(lease) } else { RECONCILE }
+    }
+
     async fn reconcile(&self, slots: &Arc<Mutex<Slots>>) {
         let ctx = self.live.context();
         let due = match due_now(&ctx).await {
@@ -183,7 +190,9 @@ impl Scheduler {
                 return;
             }
         };
-        let batch = slots.lock().await.take(due, ctx.now());
+        // Another node may die in a run that is not ours: then it is ours soon.
+        let wait = if ctx.store.shared() { ctx.snapshot.config.cluster.lease.min(FAILED_WAIT) } else { FAILED_WAIT };
+        let batch = slots.lock().await.take(due, ctx.now(), wait);
         if batch.is_empty() {
             return;
         }
@@ -213,9 +222,14 @@ struct Slots {
 }
 
 impl Slots {
-    /// What of `due` is to be run now.
-    fn take(&mut self, due: Vec<(RunKind, Timestamp)>, now: Timestamp) -> Vec<(RunKind, Timestamp)> {
-        self.failed.retain(|_, at| now - *at < FAILED_WAIT && *at <= now);
+    /// What of `due` is to be run now; what failed waits that long.
+    fn take(
+        &mut self,
+        due: Vec<(RunKind, Timestamp)>,
+        now: Timestamp,
+        wait: TimeDelta,
+    ) -> Vec<(RunKind, Timestamp)> {
+        self.failed.retain(|_, at| now - *at < wait && *at <= now);
         let batch: Vec<_> = due
             .into_iter()
             .filter(|(kind, at)| !self.busy.contains(kind) && self.done.get(kind) != Some(at))
@@ -329,6 +343,10 @@ fn scanned(scanned: Scanned) -> Option<String> {
                 s.unreadable,
                 if report.interrupted { "; stopped before its end" } else { "" },
             )
+        }
+        Scanned::Helped(report) => {
+            let c = report.counts;
+            format!("this node's part: {} customers, {} sites, {} unreadable", c.customers, c.sites, c.unreadable)
         }
         Scanned::AlreadyDone => return None,
         Scanned::Running(run) => format!("another scan runs since {} ({})", run.started_at, run.owner),
@@ -452,27 +470,27 @@ mod tests {
         let (six, now) = (at("2022-09-01T06:00:00Z"), at("2022-09-01T06:00:10Z"));
         let due = || vec![(RunKind::Scan, six), (RunKind::Notices, six)];
         let mut slots = Slots::default();
-        assert_eq!(slots.take(due(), now), due());
-        assert_eq!(slots.take(due(), now), [], "both run");
+        assert_eq!(slots.take(due(), now, FAILED_WAIT), due());
+        assert_eq!(slots.take(due(), now, FAILED_WAIT), [], "both run");
         slots.ended(RunKind::Scan, six, true);
         slots.ended(RunKind::Notices, six, false);
-        assert_eq!(slots.take(due(), now + TimeDelta::minutes(1)), [], "the pass failed just now, the scan was done");
+        assert_eq!(slots.take(due(), now + TimeDelta::minutes(1), FAILED_WAIT), [], "the pass failed just now, the scan was done");
         let later = now + TimeDelta::minutes(6);
         assert_eq!(
-            slots.take(due(), later),
+            slots.take(due(), later, FAILED_WAIT),
             [(RunKind::Notices, six)],
             "what failed is tried again, what is done is not"
         );
         let next = (RunKind::Scan, six + TimeDelta::hours(12));
-        assert_eq!(slots.take(vec![next], six + TimeDelta::hours(12)), [next], "the next time is another");
+        assert_eq!(slots.take(vec![next], six + TimeDelta::hours(12), FAILED_WAIT), [next], "the next time is another");
     }
 
     #[test]
     fn what_was_begun_in_a_future_that_is_gone_says_nothing() {
         let six = at("2022-09-01T06:00:00Z");
         let mut slots = Slots::default();
-        slots.take(vec![(RunKind::Scan, six)], six + TimeDelta::minutes(3));
+        slots.take(vec![(RunKind::Scan, six)], six + TimeDelta::minutes(3), FAILED_WAIT);
         slots.ended(RunKind::Scan, six, false);
-        assert_eq!(slots.take(vec![(RunKind::Scan, six)], six), [(RunKind::Scan, six)]);
+        assert_eq!(slots.take(vec![(RunKind::Scan, six)], six, FAILED_WAIT), [(RunKind::Scan, six)]);
     }
 }

@@ -48,6 +48,14 @@ impl Misread {
         }
     }
 
+    /// What another part of the same scan saw.
+    pub fn add(&mut self, other: &Self) {
+        self.asked += other.asked;
+        self.customers += other.customers;
+        let room = Self::NAMED.saturating_sub(self.first.len());
+        self.first.extend(other.first.iter().take(room).cloned());
+    }
+
     /// Whether it is the tool.
     #[must_use]
     pub fn tool_changed(&self) -> bool {
@@ -94,6 +102,21 @@ pub struct HostLayouts {
     pub customers: u64,
     /// Each layout, and how many customers have it.
     pub seen: Vec<(Layout, u64)>,
+}
+
+/// Adds what another part of the same scan saw of a host.
+pub fn add(hosts: &mut Vec<HostLayouts>, more: HostLayouts) {
+    let Some(host) = hosts.iter_mut().find(|host| host.host == more.host) else {
+        hosts.push(more);
+        return;
+    };
+    host.customers += more.customers;
+    for (layout, customers) in more.seen {
+        match host.seen.iter_mut().find(|(known, _)| *known == layout) {
+            Some((_, seen)) => *seen += customers,
+            None => host.seen.push((layout, customers)),
+        }
+    }
 }
 
 /// A layout that several customers have and nobody had before.

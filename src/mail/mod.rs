@@ -42,6 +42,9 @@ pub struct Outgoing {
     pub message: Vec<u8>,
 }
 
+/// Whether a mail is still its sender's to send; see [`Transport::ask_before_message`].
+pub type StillOurs = std::sync::Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// A way out. One value owns at most one connection, keeps it between mails, and drops it after any doubt.
 #[async_trait]
 pub trait Transport: Send {
@@ -49,6 +52,12 @@ pub trait Transport: Send {
     ///
     /// Never cancelled by the caller: a dropped future between DATA and its answer would lose the outcome.
     async fn send(&mut self, mail: &Outgoing) -> Attempt;
+
+    /// Asked right before the message itself is sent, from the next mail on: a node that was frozen in the middle of a dialogue
+    /// may have lost the mail to another one. Where nobody asks, the answer is yes.
+    fn ask_before_message(&mut self, still_ours: Option<StillOurs>) {
+        let _ = still_ours;
+    }
 
     /// Ends the connection politely (QUIT), within a few seconds.
     async fn close(&mut self);

@@ -27,6 +27,12 @@ impl Pace {
         Self { interval: TimeDelta::nanoseconds(i64::try_from(nanos).unwrap_or(i64::MAX)), last }
     }
 
+    /// From one mail to the next.
+    #[must_use]
+    pub fn interval(&self) -> TimeDelta {
+        self.interval
+    }
+
     /// Takes the next turn: not before `now`, and one interval after the turn before it. The caller waits until then.
     pub fn next_at(&mut self, now: Timestamp) -> Timestamp {
         let turn = match self.last {

@@ -19,7 +19,7 @@ use super::dialogue::{Dialogue, Direction, Halted, Observer, Reply, Stream, Trou
 use super::message::{addr_spec, well_formed};
 use super::outcome::{Stage, classify, one_line, unclear};
 use super::signin::SignIn;
-use super::{MailError, Outgoing, Transport, tls};
+use super::{MailError, Outgoing, StillOurs, Transport, tls};
 use crate::config::{SmtpConfig, SmtpTls};
 use crate::domain::customer::Address;
 use crate::domain::delivery::{Attempt, Outcome, RecipientState};
@@ -46,6 +46,7 @@ pub struct Smtp {
     timeout: Duration,
     dot_timeout: Duration,
     observer: Option<Observer>,
+    still_ours: Option<StillOurs>,
     session: Option<Session>,
 }
 
@@ -160,6 +161,7 @@ impl Smtp {
             timeout: config.timeout,
             dot_timeout: config.timeout.max(DOT_TIMEOUT),
             observer: None,
+            still_ours: None,
             session: None,
         })
     }
@@ -285,7 +287,7 @@ impl Transport for Smtp {
                 Ok(session) => session,
                 Err(failure) => return Attempt::whole(failure.outcome, failure.reply),
             };
-            let (attempt, after) = transact(&mut session, mail, self.dot_timeout).await;
+            let (attempt, after) = transact(&mut session, mail, self.dot_timeout, self.still_ours.as_ref()).await;
             session.mails += 1;
             match after {
                 // Only a session that was kept says this, and the next one is fresh.
@@ -300,6 +302,10 @@ impl Transport for Smtp {
             }
             return attempt;
         }
+    }
+
+    fn ask_before_message(&mut self, still_ours: Option<StillOurs>) {
+        self.still_ours = still_ours;
     }
 
     async fn close(&mut self) {
@@ -323,7 +329,12 @@ struct Said {
 }
 
 /// MAIL, RCPT for each, DATA, the message.
-async fn transact(session: &mut Session, mail: &Outgoing, dot_timeout: Duration) -> (Attempt, After) {
+async fn transact(
+    session: &mut Session,
+    mail: &Outgoing,
+    dot_timeout: Duration,
+    still_ours: Option<&StillOurs>,
+) -> (Attempt, After) {
     if let Some(max) = session.size_max.filter(|max| mail.message.len() > *max) {
         let reply = format!("the message has {} octets, the server takes {max}", mail.message.len());
         return (Attempt::whole(Outcome::Rejected, reply), After::Keep);
@@ -345,6 +356,10 @@ async fn transact(session: &mut Session, mail: &Outgoing, dot_timeout: Duration)
     if let Err(failure) = expect(Stage::Data, &[354], session.dialogue.command("DATA").await) {
         let after = failure.after();
         return (settled(failure.outcome, failure.reply, said), after);
+    }
+    if still_ours.is_some_and(|still_ours| !still_ours()) {
+        let reply = "the sender stood still for too long, the message was not sent".to_owned();
+        return (settled(Outcome::Deferred, reply, said), After::Drop);
     }
     let (outcome, reply, after) = match session.dialogue.message(&mail.message, dot_timeout).await {
         Ok(reply) => ended(&reply),

@@ -8,9 +8,11 @@
 //! chance. Stopping happens between calls.
 
 mod alerts;
+mod cluster;
 mod contacts;
 mod dashboard;
 mod listing;
+mod moving;
 mod postgres;
 mod records;
 mod sql;
@@ -29,8 +31,10 @@ use crate::domain::delivery::{Attempt, DeliveryId, DeliveryKey, DeliveryState, R
 use crate::domain::site::CustomerId;
 
 pub use alerts::*;
+pub use cluster::*;
 pub use contacts::*;
 pub use dashboard::*;
+pub use moving::{Moved, move_state};
 pub use records::*;
 
 use postgres::Postgres;
@@ -96,7 +100,7 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// The durable state.
 #[async_trait]
-pub trait Store: Operators + Send + Sync {
+pub trait Store: Operators + Cluster + Send + Sync {
     // --- the fleet and what is known of it -------------------------------------------------------------------------
 
     /// Takes note of the customers file: new and renamed customers; those not in `entries` are marked as gone (their

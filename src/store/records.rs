@@ -101,6 +101,8 @@ pub struct Run {
     pub counts: RunCounts,
     /// Why it failed or stopped.
     pub detail: Option<String>,
+    /// It is shared out among the nodes: recognises the customers file it was made from.
+    pub fleet: Option<String>,
 }
 
 /// A run's numbers; those that do not belong to its kind stay 0.

@@ -1,5 +1,6 @@
 //! For machines: whether it works, and its numbers. The paths and words are promises.
 
+use std::time::Duration;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -10,9 +11,13 @@ use crate::daemon::Context;
 use crate::daemon::systemd::HEARTBEAT_MAX;
 use crate::metrics::Levels;
 
+/// Who asks whether we are ready wants to know soon.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
 pub(super) async fn ready(State(shared): State<Shared>) -> Response {
-    let answered = shared.ask_at(&shared.gauges, |ctx| async move { ctx.store.ping().await }).await;
-    if answered.is_err() {
+    // The wait ends, the question does not: it is a task of its own and never dropped half-way.
+    let asked = shared.ask_at(&shared.gauges, |ctx| async move { ctx.store.ping().await });
+    if !matches!(tokio::time::timeout(ANSWER_TIMEOUT, asked).await, Ok(Ok(()))) {
         return (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n").into_response();
     }
     if shared.parts.heartbeat.borrow().elapsed() > HEARTBEAT_MAX {

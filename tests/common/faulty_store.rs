@@ -103,6 +103,32 @@ macro_rules! faulty {
 }
 
 faulty! {
+    impl Cluster {
+    fn beat(&self, node: &Node, alive_since: Timestamp, lease_until: Timestamp) -> Vec<Node>;
+    fn leave(&self, name: &str) -> ();
+    fn nodes(&self) -> Vec<Node>;
+    fn put_shares(&self, run: RunId, fleet: &str, shares: &[Vec<CustomerId>]) -> ();
+    fn claim_share(&self, run: RunId, owner: &str, now: Timestamp, lease_until: Timestamp) -> NextShare;
+    fn held_shares(&self, run: RunId, owner: &str, now: Timestamp) -> Vec<i64>;
+    fn finish_share(&self, run: RunId, number: i64, owner: &str, now: Timestamp) -> bool;
+    fn free_shares(&self, run: RunId, owner: &str) -> ();
+    fn adopt_run(&self, run: RunId, owner: &str, now: Timestamp, lease_until: Timestamp) -> ();
+    fn close_run(&self, run: RunId, outcome: RunOutcome, counts: RunCounts, detail: Option<&str>, now: Timestamp) -> bool;
+    fn note_part(&self, run: RunId, owner: &str, report: &str) -> ();
+    fn parts(&self, run: RunId) -> Vec<String>;
+    fn note_logons(&self, run: RunId, accepted: bool, refused: u32) -> Guard;
+    fn stop_run(&self, run: RunId, why: &str) -> ();
+    fn scanned_since(&self, customers: &[CustomerId], since: Timestamp) -> std::collections::BTreeSet<CustomerId>;
+    fn newly_affected(&self, since: Timestamp) -> u64;
+    fn next_turn(&self) -> Option<Timestamp>;
+    fn take_turn(&self, now: Timestamp, interval: chrono::TimeDelta, patience: chrono::TimeDelta) -> Option<Timestamp>;
+    }
+    fn shared(&self) -> bool {
+        self.inner.shared()
+    }
+}
+
+faulty! {
     impl Store {
     fn sync_customers(&self, entries: &[Entry], at: Timestamp) -> ();
     fn customer_states(&self, ids: &[CustomerId]) -> Vec<CustomerState>;

@@ -1,7 +1,9 @@
-//! `[safety]`, `[alerts]` and `[web]`: what stops a mistake, and what the operators see.
+//! `[safety]`, `[alerts]`, `[web]` and `[cluster]`: what stops a mistake, and what the operators see.
+
+use chrono::TimeDelta;
 
 use crate::config::section::Section;
-use crate::config::{AlertsConfig, SafetyConfig, WebConfig, Webhook, WebhookFormat, values};
+use crate::config::{AlertsConfig, ClusterConfig, SafetyConfig, WebConfig, Webhook, WebhookFormat, values};
 use crate::domain::customer::Language;
 use crate::secret::Secret;
 
@@ -50,5 +52,18 @@ pub(in crate::config) fn web(s: &mut Section<'_, '_>) -> WebConfig {
             public_url: s.opt("public_url", values::url),
             trusted_proxies: s.list("trusted_proxies", &[], values::ip),
         }
+    })
+}
+
+/// Shorter, and an ordinary pause of the database or the machine would look like death.
+const LEASE_MIN: TimeDelta = TimeDelta::seconds(2);
+
+pub(in crate::config) fn cluster(s: &mut Section<'_, '_>) -> ClusterConfig {
+    s.section("cluster", |s| {
+        let lease = s.or("lease", "1m", values::time_delta);
+        if lease < LEASE_MIN {
+            s.problem("lease", "is too short: an ordinary pause would look like death", "30s to 2m are sensible");
+        }
+        ClusterConfig { lease: lease.max(LEASE_MIN) }
     })
 }

@@ -3,14 +3,18 @@
 //! A worker enters it before it claims a mail, and only if its turn comes soon: so nobody sits on a claimed mail while its
 //! evidence grows old. Time here is the start's instant plus what a steady clock counted since: a wall clock that jumps makes
 //! neither a burst nor a standstill.
+//!
+//! Where nodes share a state the turns stand in the database: each is taken by one statement, by whichever node.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use tokio::time::Instant;
 
 use crate::domain::Timestamp;
 use crate::mail::pace::Pace;
+use crate::store::Store;
 
 /// The longest wait with a mail in one's hands.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -18,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Line {
     start: (Timestamp, Instant),
     state: Mutex<State>,
+    /// The turns are those of all nodes.
+    of_all: Option<(Arc<dyn Store>, TimeDelta)>,
 }
 
 struct State {
@@ -32,7 +38,12 @@ pub(super) struct Place<'a>(&'a Line);
 
 impl Line {
     pub(super) fn new(pace: Option<Pace>, now: Timestamp) -> Self {
-        Self { start: (now, Instant::now()), state: Mutex::new(State { pace, waiting: 0 }) }
+        Self { start: (now, Instant::now()), state: Mutex::new(State { pace, waiting: 0 }), of_all: None }
+    }
+
+    /// The same rate for all nodes that share this state.
+    pub(super) fn of_all_nodes(pace: Pace, store: Arc<dyn Store>, now: Timestamp) -> Self {
+        Self { of_all: Some((store, pace.interval())), ..Self::new(None, now) }
     }
 
     fn now(&self) -> Timestamp {
@@ -41,8 +52,18 @@ impl Line {
     }
 
     /// A place, or how long to stay away: the turn is too far ahead.
-    pub(super) fn enter(&self) -> Result<Place<'_>, Duration> {
-        self.enter_at(self.now())
+    ///
+    /// # Errors
+    /// When the store fails that keeps the turns of all nodes.
+    pub(super) async fn enter(&self) -> crate::store::Result<Result<Place<'_>, Duration>> {
+        let now = self.now();
+        if let Some((store, interval)) = &self.of_all
+            && let Some(next) = store.next_turn().await?
+            && let Some(wait) = too_far(next, now, *interval)
+        {
+            return Ok(Err(wait));
+        }
+        Ok(self.enter_at(now))
     }
 
     fn enter_at(&self, now: Timestamp) -> Result<Place<'_>, Duration> {
@@ -60,11 +81,25 @@ impl Line {
     }
 }
 
+/// How long to stay away from a turn of all nodes that is too far ahead. One that is further ahead than any that was ever
+/// given is no turn but a clock that was set back.
+fn too_far(next: Timestamp, now: Timestamp, interval: TimeDelta) -> Option<Duration> {
+    let patience = TimeDelta::from_std(PATIENCE).unwrap_or_default();
+    let given = now + patience + interval;
+    (next > now + patience && next <= given).then(|| (next - now - patience).to_std().unwrap_or_default())
+}
+
 impl Place<'_> {
-    /// Takes the next turn; how long to wait for it.
-    pub(super) fn turn(self) -> Duration {
+    /// Takes the next turn; how long to wait for it. `None`: others took those that were near.
+    ///
+    /// # Errors
+    /// When the store fails that keeps the turns of all nodes.
+    pub(super) async fn turn(self) -> crate::store::Result<Option<Duration>> {
         let now = self.0.now();
-        self.turn_at(now)
+        let Some((store, interval)) = &self.0.of_all else { return Ok(Some(self.turn_at(now))) };
+        let patience = TimeDelta::from_std(PATIENCE).unwrap_or_default();
+        let turn = store.take_turn(now, *interval, patience).await?;
+        Ok(turn.map(|at| (at - now).to_std().unwrap_or_default()))
     }
 
     fn turn_at(self, now: Timestamp) -> Duration {

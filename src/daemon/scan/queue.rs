@@ -3,10 +3,12 @@
 //! Invariant: at most `PARKED` customers of paused hosts wait in memory with their states; then the rest waits too.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Context;
+use super::shares::{NextPart, Shares};
 use super::turns::Turn;
 use crate::connector::breaker::{Admission, Sign};
 use crate::daemon::circuit::Circuit;
@@ -19,6 +21,9 @@ const CHUNK: usize = 128;
 
 /// Customers of paused hosts that wait in memory.
 const PARKED: usize = 8 * CHUNK;
+
+/// How long until it is asked again whether another node's part is free.
+const OTHERS_WAIT: Duration = Duration::from_millis(500);
 
 /// A customer in the row.
 pub struct Waiting {
@@ -68,11 +73,12 @@ impl Queue {
         }
     }
 
-    /// The next customer.
+    /// The next customer: of the order, or of this node's shares.
     ///
     /// # Errors
     /// When the states cannot be read.
-    pub async fn next(&mut self, ctx: &Context) -> anyhow::Result<Next> {
+    pub async fn next(&mut self, ctx: &Context, mut shares: Option<&mut Shares>) -> anyhow::Result<Next> {
+        let mut others = false;
         loop {
             let now = Instant::now();
             if let Some(next) = self.unpark(ctx, now) {
@@ -80,10 +86,28 @@ impl Queue {
             }
             let Some(waiting) = self.waiting.pop_front() else {
                 if self.parked_count < PARKED && !self.turns.as_slice().is_empty() {
-                    self.load(ctx).await?;
+                    let numbers = self.turns.by_ref().take(CHUNK).map(|turn| turn.number as usize).collect();
+                    self.load(ctx, numbers).await?;
                     continue;
                 }
-                return Ok(if self.parked_count == 0 { Next::End } else { Next::Wait(self.reopens_at()) });
+                if self.parked_count < PARKED
+                    && let Some(shares) = shares.as_deref_mut()
+                {
+                    match shares.next(ctx).await? {
+                        NextPart::Look(numbers) => {
+                            self.load(ctx, numbers).await?;
+                            continue;
+                        }
+                        NextPart::Others => others = true,
+                        NextPart::End => {}
+                    }
+                }
+                let reopens_at = self.reopens_at();
+                return Ok(match (self.parked_count, others) {
+                    (0, false) => Next::End,
+                    (_, false) => Next::Wait(reopens_at),
+                    (_, true) => Next::Wait(Some(reopens_at.unwrap_or(now + OTHERS_WAIT).min(now + OTHERS_WAIT))),
+                });
             };
             match self.circuit.admit(ctx, waiting.host.as_deref(), now) {
                 Admission::Go => return Ok(Next::Look(waiting)),
@@ -127,11 +151,10 @@ impl Queue {
         paused.filter_map(|(host, _)| self.circuit.reopens_at(host)).min()
     }
 
-    /// The next customers of the order with their states; one that is unknown to the store (`--no-save` before the first
+    /// These customers with their states; one that is unknown to the store (`--no-save` before the first
     /// scan) has a blank state.
-    async fn load(&mut self, ctx: &Context) -> anyhow::Result<()> {
+    async fn load(&mut self, ctx: &Context, numbers: Vec<usize>) -> anyhow::Result<()> {
         let snapshot = &ctx.snapshot;
-        let numbers: Vec<usize> = self.turns.by_ref().take(CHUNK).map(|turn| turn.number as usize).collect();
         let id = |number: &usize| &snapshot.fleet.members[*number].customer.id;
         let ids: Vec<CustomerId> = numbers.iter().map(|n| id(n).clone()).collect();
         let mut known: HashMap<CustomerId, CustomerState> =

@@ -13,7 +13,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -130,6 +130,9 @@ fn write(path: &Path, mark: &Mark) {
         std::fs::create_dir_all(directory)?;
         let new = path.with_extension(format!("{}.new", std::process::id()));
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        // A command run by root must not leave a file that the daemon's user cannot read. Only root can give files away.
+        let owner = std::fs::metadata(directory)?;
+        let _ = fchown(&file, Some(owner.uid()), Some(owner.gid()));
         let Mark { lineage, epoch, .. } = mark;
         let intro =
             "# kigen remembers here which state this node saw last, to see when it was restored. Do not back it up.";

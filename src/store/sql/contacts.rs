@@ -3,14 +3,13 @@
 //! Invariants: a report is dealt with once, however often it is fetched; what it changes is one transaction with its line in the
 //! history; a decision that rests on the old contacts becomes stale.
 
-use crate::domain::Timestamp;
-use crate::domain::delivery::DeliveryId;
-
 use super::super::{BounceFinding, By, DeadContact, HistoryKind, Result};
 use super::events::{self, Event, Notice};
 use super::outbox::changed;
 use super::rows::{self, millis, time};
 use super::{Sql, db, failed};
+use crate::domain::Timestamp;
+use crate::domain::delivery::DeliveryId;
 
 pub(super) const DEAD: &str =
     "SELECT customer, fingerprint, masked, since, why, delivery FROM dead_contacts ORDER BY customer, fingerprint";

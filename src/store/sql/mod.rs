@@ -26,6 +26,7 @@
 mod alerts;
 mod attempts;
 mod cases;
+mod cluster;
 mod contacts;
 mod dashboard;
 pub(super) mod db;
@@ -65,6 +66,7 @@ use super::{
     RunOutcome, ScanTurn, SiteCounts, SiteRow, Store, StoreError,
 };
 pub(super) use db::{Readers, Tx};
+pub(super) use dialect::storable;
 use rows::millis;
 use sets::{Begin, Claim, Record};
 use states::States;
@@ -335,7 +337,7 @@ impl Store for Sql {
         detail: Option<&str>,
         now: Timestamp,
     ) -> Result<()> {
-        runs::finish(self, id, outcome, counts, detail, now).await
+        runs::finish(self, id, outcome, counts, detail, now).await.map(|_| ())
     }
 
     async fn interrupt_runs(&self, now: Timestamp) -> Result<u64> {

@@ -428,6 +428,7 @@ pub(super) struct RunRow {
     queued: i64,
     held: i64,
     detail: Option<String>,
+    fleet: Option<String>,
 }
 
 impl RunRow {
@@ -449,6 +450,7 @@ impl RunRow {
                 held: count(self.held)?,
             },
             detail: self.detail,
+            fleet: self.fleet,
         })
     }
 }

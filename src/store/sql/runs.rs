@@ -21,7 +21,8 @@ pub(super) const EXTEND: &str = "UPDATE runs SET lease_until = ?2, customers = ?
 pub(super) const FINISH: &str = "UPDATE runs SET finished_at = ?2, customers = ?3, sites = ?4, unreadable = ?5, \
          queued = ?6, held = ?7, outcome = ?8, detail = ?9 WHERE id = ?1 AND finished_at IS NULL";
 pub(super) const INTERRUPT: &str = "UPDATE runs SET finished_at = ?1, outcome = 'interrupted', \
-         detail = 'its process ended' WHERE finished_at IS NULL AND due_at IS NOT NULL AND (?2 OR lease_until <= ?1)";
+         detail = 'its process ended' WHERE finished_at IS NULL AND due_at IS NOT NULL AND fleet IS NULL \
+         AND (?2 OR lease_until <= ?1)";
 pub(super) const LAST: &str = "SELECT * FROM runs WHERE kind = ?1 ORDER BY id DESC LIMIT 1";
 pub(super) const LAST_DONE: &str = "SELECT * FROM runs WHERE kind = ?1 AND outcome = 'done' ORDER BY id DESC LIMIT 1";
 pub(super) const LAST_SCHEDULED: &str = "SELECT * FROM runs WHERE kind = ?1 AND outcome = 'done' \
@@ -50,7 +51,9 @@ pub(super) async fn begin(
     let query = db::query_as(UNFINISHED).bind(kind.as_str());
     let running: Option<RunRow> = query.fetch_optional(&mut tx).await.map_err(failed(WHAT))?;
     if let Some(running) = running.map(RunRow::run).transpose()? {
-        if running.lease_until > now {
+        // Shared out and not over: whoever comes joins it, even if the one who began it is gone.
+        let joined = running.fleet.is_some() && running.due_at.map(millis) == due_at;
+        if running.lease_until > now || joined {
             tx.rollback().await.map_err(failed(WHAT))?;
             return Ok(Begun::Running(Box::new(running)));
         }
@@ -92,14 +95,13 @@ pub(super) async fn finish(
     counts: RunCounts,
     detail: Option<&str>,
     now: Timestamp,
-) -> Result<()> {
+) -> Result<bool> {
     let mut query = db::query(FINISH).bind(id.0).bind(millis(now));
     for n in numbers(counts) {
         query = query.bind(n);
     }
     let query = query.bind(outcome.as_str()).bind(detail);
-    store.change_beside("end a run", query).await?;
-    Ok(())
+    Ok(store.change_beside("end a run", query).await? == 1)
 }
 
 pub(super) async fn interrupt(store: &Sql, now: Timestamp) -> Result<u64> {
