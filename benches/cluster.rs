@@ -214,7 +214,9 @@ async fn looks(store: &dyn Store, ids: &[CustomerId]) {
         postponed_to: None,
         last_day: None,
         reminders: Vec::new(),
-        overdue_every: 7,
+        overdue_every: Some(7),
+        begins: None,
+        product: None,
         consent_every: 7,
         source: None,
     };

@@ -223,12 +223,7 @@ struct Slots {
 
 impl Slots {
     /// What of `due` is to be run now; what failed waits that long.
-    fn take(
-        &mut self,
-        due: Vec<(RunKind, Timestamp)>,
-        now: Timestamp,
-        wait: TimeDelta,
-    ) -> Vec<(RunKind, Timestamp)> {
+    fn take(&mut self, due: Vec<(RunKind, Timestamp)>, now: Timestamp, wait: TimeDelta) -> Vec<(RunKind, Timestamp)> {
         self.failed.retain(|_, at| now - *at < wait && *at <= now);
         let batch: Vec<_> = due
             .into_iter()
@@ -474,7 +469,11 @@ mod tests {
         assert_eq!(slots.take(due(), now, FAILED_WAIT), [], "both run");
         slots.ended(RunKind::Scan, six, true);
         slots.ended(RunKind::Notices, six, false);
-        assert_eq!(slots.take(due(), now + TimeDelta::minutes(1), FAILED_WAIT), [], "the pass failed just now, the scan was done");
+        assert_eq!(
+            slots.take(due(), now + TimeDelta::minutes(1), FAILED_WAIT),
+            [],
+            "the pass failed just now, the scan was done"
+        );
         let later = now + TimeDelta::minutes(6);
         assert_eq!(
             slots.take(due(), later, FAILED_WAIT),

@@ -1,10 +1,10 @@
 //! For machines: whether it works, and its numbers. The paths and words are promises.
 
-use std::time::Duration;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::TimeDelta;
+use std::time::Duration;
 
 use super::Shared;
 use crate::daemon::Context;

@@ -31,7 +31,7 @@ pub(super) const BEGIN_SET: &str = concat!(
          lease_until = CAST(j.value ->> 3 AS BIGINT), state_at = CAST(j.value ->> 2 AS BIGINT) \
      FROM json_each(?1) AS j WHERE d.id = CAST(j.value ->> 0 AS BIGINT) AND d.owner = j.value ->> 1 AND d.state = 'queued' AND ",
     free_of_holds!(),
-    " RETURNING d.id, d.attempts"
+    " RETURNING id, attempts"
 );
 
 pub(super) const OPEN_ATTEMPT_SET: &str = "INSERT INTO attempts (delivery, number, owner, started_at) \
@@ -48,7 +48,7 @@ pub(super) const SETTLE_SET: &str = "UPDATE deliveries SET state = j.value ->> 2
          state_at = CAST(j.value ->> 7 AS BIGINT) \
      FROM json_each(?1) AS j \
      WHERE deliveries.id = CAST(j.value ->> 0 AS BIGINT) AND deliveries.owner = j.value ->> 1 AND deliveries.state = 'sending' \
-     RETURNING deliveries.id, customer, campaign, kind, milestone, attempts";
+     RETURNING id, customer, campaign, kind, milestone, attempts";
 
 pub(super) const END_ATTEMPT_SET: &str = "UPDATE attempts SET finished_at = CAST(j.value ->> 2 AS BIGINT), \
          outcome = j.value ->> 3, reply = j.value ->> 4 FROM json_each(?1) AS j \
