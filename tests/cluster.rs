@@ -14,11 +14,14 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta};
 use common::{Lab, Settings, affected, kigen_command, write_private};
 use kigen::clock::{Clock, SystemClock};
+use kigen::daemon::progress::Silent;
+use kigen::daemon::scan::{ScanRequest, Scanned, scan};
 use kigen::demo::admin_tool::WorldCustomer;
 use kigen::domain::observation::Verdict;
 use kigen::domain::site::AuthMethod;
-use kigen::store::{self, RunKind, Store};
+use kigen::store::{self, HoldKind, RunKind, Store};
 use postgres::Server;
+use tokio_util::sync::CancellationToken;
 
 /// The line of the configuration for a state in PostgreSQL; `node` names the node's own directory.
 async fn state() -> String {
@@ -59,11 +62,81 @@ async fn scan_notice_and_delivery_work_on_postgresql_as_on_sqlite() {
     assert!(out.contains("sent"), "{out}");
 }
 
+// --- nodes in one process -------------------------------------------------------------------------------------------
+
+/// Three nodes scan for one schedule time; what each says.
+async fn scan_together(lab: &Lab, at: DateTime<chrono::Utc>) -> Vec<Scanned> {
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..3 {
+        let mut bench = lab.open(at).await;
+        bench.ctx.owner = format!("host:{n}");
+        tasks.spawn(async move {
+            let request = ScanRequest { due_at: Some(at), ..ScanRequest::default() };
+            scan(&bench.ctx, &request, &CancellationToken::new(), &Silent, |_| {}).await.unwrap()
+        });
+    }
+    tasks.join_all().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scan_is_shared_out_and_summed_up_and_guarded_as_one() {
+    let settings = Settings {
+        state: state().await,
+        campaign: String::new(),
+        safety: "logon_failures = 10\nmax_new_notices = \"100%\"".to_owned(),
+        scan: "timeout = \"20s\"\nconcurrency = 1".to_owned(),
+        ..Settings::default()
+    };
+    let switch = |lab: &Lab, method| {
+        for n in 0..CUSTOMERS {
+            lab.world.lock().set_auth_method(&format!("K{n:03}"), "本社", method);
+        }
+    };
+    let lab = Lab::with(customers(), settings).await;
+    switch(&lab, AuthMethod::OAuth);
+    let start = DateTime::parse_from_rfc3339("2022-09-01T10:00:00+09:00").unwrap().to_utc();
+    let mut expected = [(0, false), (1, true)].into_iter();
+    // All switched; then, an hour later, all affected at once: that looks like a misreading, whoever looked at whom.
+    for (hour, method) in [(0, AuthMethod::OAuth), (1, AuthMethod::Basic)] {
+        switch(&lab, method);
+        let said = scan_together(&lab, start + TimeDelta::hours(hour)).await;
+        let sums: Vec<_> = said
+            .iter()
+            .filter_map(|scanned| match scanned {
+                Scanned::Ran(report) => Some(report.counts.customers),
+                Scanned::Helped(_) | Scanned::AlreadyDone => None,
+                Scanned::Running(run) => panic!("{run:?}"),
+            })
+            .collect();
+        assert_eq!(sums, [CUSTOMERS as u64], "one sums up what all saw");
+        let store = open(&lab).await;
+        let (_, held) = expected.next().unwrap();
+        assert_eq!(store.holds().await.unwrap().iter().any(|h| h.kind == HoldKind::NewlyAffected), held);
+        let logons: Vec<u64> = lab.world.lock().counters.logons.values().map(|l| l.accepted).collect();
+        assert!(
+            logons.len() == CUSTOMERS && logons.iter().all(|n| *n == hour as u64 + 1),
+            "each once a run: {logons:?}"
+        );
+    }
+    // Every password is refused: so many in a row, over all nodes, stop the scan of all.
+    for n in 0..CUSTOMERS {
+        lab.world.lock().customer_mut(&format!("K{n:03}")).unwrap().password = "another".to_owned();
+    }
+    let said = scan_together(&lab, start + TimeDelta::hours(2)).await;
+    let refused: u64 = lab.world.lock().counters.logons.values().map(|l| l.refused).sum();
+    assert!((10..=13).contains(&refused), "ten, and what the other nodes had under way just then: {refused}");
+    let stopped = said.iter().any(|scanned| matches!(scanned, Scanned::Ran(report) if report.stopped.is_some()));
+    assert!(stopped, "and the sum says so");
+    let store = open(&lab).await;
+    assert_eq!(store.site_counts().await.unwrap().total(), CUSTOMERS as u64, "those not asked are reported too");
+}
+
 // --- real processes -------------------------------------------------------------------------------------------------
 
 /// A node: the real program with a configuration and a directory of its own.
 struct Node {
     child: Child,
+    config: PathBuf,
     log: PathBuf,
 }
 
@@ -89,7 +162,16 @@ impl Node {
         let log = lab.path(&format!("{name}.log"));
         let stderr = std::fs::File::options().create(true).append(true).open(&log).unwrap();
         let child = kigen_command(&config, &["run"]).stderr(stderr).stdout(Stdio::null()).spawn().unwrap();
-        Self { child, log }
+        Self { child, config, log }
+    }
+
+    /// Gives its schedule another expression, and waits until it has read it.
+    fn reschedule(&self, kind: &str, expression: &str) {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        let never = format!("{kind} = \"{NEVER}\"");
+        assert!(text.contains(&never), "{text}");
+        write_private(&self.config, text.replace(&never, &format!("{kind} = \"{expression}\"")).as_bytes());
+        common::wait_until("it has read its files again", || self.log().contains("files read again"));
     }
 
     fn signal(&self, signal: &str) {
@@ -112,17 +194,20 @@ impl Drop for Node {
     }
 }
 
+/// At no time while a test runs.
+const NEVER: &str = "0 0 1 1 *";
+
 /// The cron expression of an instant a few seconds from now.
 fn soon(seconds: i64) -> String {
     let at = SystemClock.now().with_timezone(&chrono_tz::Asia::Tokyo) + TimeDelta::seconds(seconds);
     at.format("%-S %-M %-H %-d %-m *").to_string()
 }
 
-/// A fleet of affected customers, nodes that are believed dead after three seconds, no cap that would keep mail back.
-fn fleet(state: String, scan_at: &str, notices_at: &str) -> Settings {
+/// A fleet of affected customers, nodes that are believed dead after six seconds, nothing scheduled yet, no cap that would keep mail back.
+fn fleet(state: String) -> Settings {
     Settings {
-        state: format!("{state}\ncluster = {{ lease = \"3s\" }}"),
-        schedule: format!("scan = \"{scan_at}\"\nnotices = \"{notices_at}\""),
+        state: format!("{state}\ncluster = {{ lease = \"6s\" }}"),
+        schedule: format!("scan = \"{NEVER}\"\nnotices = \"{NEVER}\""),
         safety: "max_new_notices = \"100%\"\nhold_if_newly_affected = \"100%\"".to_owned(),
         ..Settings::default()
     }
@@ -147,7 +232,7 @@ async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut
 
 async fn wait_for_nodes(store: &dyn Store, how_many: usize) {
     until("the nodes are there", || async {
-        let alive_since = SystemClock.now() - TimeDelta::seconds(3);
+        let alive_since = SystemClock.now() - TimeDelta::seconds(6);
         let nodes = store.nodes().await.unwrap();
         (nodes.iter().filter(|node| node.beat_at > alive_since).count() == how_many).then_some(())
     })
@@ -186,8 +271,7 @@ fn each_is_told_once(lab: &Lab, in_flight: usize) {
 async fn a_node_dies_in_a_scan_and_the_database_restarts() {
     let server = Server::start();
     let state = format!("state = \"{}\"\nstate_directory = \"node\"", server.database().await);
-    let settings =
-        Settings { scan: "timeout = \"20s\"\nconcurrency = 2".to_owned(), ..fleet(state, &soon(12), "0 0 1 1 *") };
+    let settings = Settings { scan: "timeout = \"20s\"\nconcurrency = 2".to_owned(), ..fleet(state) };
     let lab = Lab::with(customers(), settings).await;
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let store = open(&lab).await;
@@ -204,6 +288,10 @@ async fn a_node_dies_in_a_scan_and_the_database_restarts() {
         || async { reqwest::get(format!("http://127.0.0.1:{port}/readyz")).await.ok().map(|r| r.status().as_u16()) };
     until("it is ready", || async { (ready().await == Some(200)).then_some(()) }).await;
 
+    let at = soon(15);
+    for node in &nodes {
+        node.reschedule("scan", &at);
+    }
     let looked = || lab.world.lock().counters.logons.values().filter(|l| l.accepted > 0).count();
     until("the scan is on", || async { (looked() >= 6).then_some(()) }).await;
     nodes[0].signal("KILL");
@@ -244,7 +332,7 @@ async fn a_node_dies_in_a_scan_and_the_database_restarts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_dies_in_a_notice_pass() {
-    let mut settings = fleet(state().await, "0 0 1 1 *", &soon(25));
+    let mut settings = fleet(state().await);
     // Each customer is looked at again right before its notice, so that the pass takes seconds.
     settings.safety.push_str("\nmax_age = \"10s\"");
     settings.scan = "timeout = \"20s\"\nconcurrency = 2".to_owned();
@@ -254,6 +342,10 @@ async fn a_node_dies_in_a_notice_pass() {
     let store = open(&lab).await;
     let mut nodes: Vec<Node> = (0..3).map(|n| Node::slow(&lab, &format!("node{n}"), "127.0.0.1:0")).collect();
     wait_for_nodes(&*store, 3).await;
+    let at = soon(20);
+    for node in &nodes {
+        node.reschedule("notices", &at);
+    }
     let run = until("the pass is on", || async {
         let run = store.last_run(RunKind::Notices, false).await.unwrap()?;
         (run.due_at.is_some() && run.counts.queued >= 4).then_some(run)
@@ -277,7 +369,7 @@ async fn a_node_dies_in_a_notice_pass() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_is_frozen_past_its_lease_and_wakes() {
-    let mut settings = fleet(state().await, "0 0 1 1 *", "0 0 1 1 *");
+    let mut settings = fleet(state().await);
     settings.smtp = "rate = \"4/s\"\nconnections = 1\ntimeout = \"10s\"".to_owned();
     let mut lab = Lab::with(customers(), settings).await;
     lab.kigen_ok(&["scan"]);
@@ -314,11 +406,8 @@ async fn a_node_is_frozen_past_its_lease_and_wakes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_history_moves_from_sqlite() {
-    let mut lab = Lab::with(
-        customers(),
-        Settings { mode: "live", ..fleet("state = \"sqlite:kigen.db\"".to_owned(), "0 0 1 1 *", "0 0 1 1 *") },
-    )
-    .await;
+    let mut lab =
+        Lab::with(customers(), Settings { mode: "live", ..fleet("state = \"sqlite:kigen.db\"".to_owned()) }).await;
     lab.kigen_ok(&["scan"]);
     lab.kigen_ok(&["notify"]);
     assert_eq!(told(&lab).len(), CUSTOMERS);
@@ -335,7 +424,7 @@ async fn a_running_history_moves_from_sqlite() {
     let status: serde_json::Value = serde_json::from_str(&lab.kigen_ok(&["status", "--format", "json"])).unwrap();
     assert_eq!(status["holds"][0]["kind"], "restored");
 
-    lab.settings.state = format!("state = \"{database}\"\nstate_directory = \"node\"\ncluster = {{ lease = \"3s\" }}");
+    lab.settings.state = format!("state = \"{database}\"\nstate_directory = \"node\"");
     lab.write_config();
     assert_eq!(lab.kigen_ok(&["history", "K007", "--format", "jsonl"]), history, "the history is the same");
     lab.kigen_ok(&["scan"]);

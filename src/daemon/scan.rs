@@ -739,7 +739,12 @@ impl<'a> Scan<'a> {
             tracing::warn!(customer = %left.state.id, "changed by somebody else at the same time; left for the next scan");
         }
         match (&mut self.shares, self.run_id) {
-            (Some(shares), _) => shares.written(self.ctx, &ids).await?,
+            (Some(shares), _) => {
+                // First what was seen, then that it is done: whoever finds all done sums up.
+                let part = shares::part(&self.report, self.known_before);
+                self.ctx.store.note_part(shares.run, &self.ctx.owner, &part).await?;
+                shares.written(self.ctx, &ids).await?;
+            }
             (None, Some(run)) => {
                 let lease = now + cluster::lease(self.ctx, RUN_LEASE);
                 self.ctx.store.extend_run(run, self.report.counts, lease).await?;

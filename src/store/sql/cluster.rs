@@ -55,8 +55,10 @@ pub(super) const CLAIM_SHARE: &str = "UPDATE shares SET owner = ?2, lease_until 
          SELECT s.number FROM shares AS s JOIN runs AS r ON r.id = s.run AND r.finished_at IS NULL \
          WHERE s.run = ?1 AND s.done_at IS NULL AND (s.owner IS NULL OR s.lease_until <= ?3) \
          ORDER BY s.number LIMIT 1 /*postgres: FOR NO KEY UPDATE OF s SKIP LOCKED*/) RETURNING number, customers";
-pub(super) const SHARES_LEFT: &str = "SELECT EXISTS (SELECT 1 FROM shares AS s JOIN runs AS r ON r.id = s.run \
-     AND r.finished_at IS NULL WHERE s.run = ?1 AND s.done_at IS NULL)";
+/// In the order of an index that holds only those that are left, so that nobody walks those that are done.
+pub(super) const SHARES_LEFT: &str = "SELECT EXISTS (SELECT 1 FROM (SELECT s.number FROM shares AS s \
+     WHERE s.run = ?1 AND s.done_at IS NULL AND EXISTS (SELECT 1 FROM runs AS r WHERE r.id = ?1 AND r.finished_at IS NULL) \
+     ORDER BY s.number LIMIT 1) AS one)";
 pub(super) const HELD_SHARES: &str =
     "SELECT number FROM shares WHERE run = ?1 AND owner = ?2 AND lease_until > ?3 AND done_at IS NULL";
 pub(super) const FINISH_SHARE: &str = "UPDATE shares SET done_at = ?4, owner = NULL, lease_until = NULL \
@@ -73,7 +75,7 @@ pub(super) const NOTE_LOGONS: &str = "UPDATE runs SET refused_row = CASE WHEN ?2
 pub(super) const STOP_RUN: &str = "UPDATE runs SET stopped = ?2 WHERE id = ?1 AND stopped IS NULL";
 pub(super) const SCANNED_SINCE: &str =
     "SELECT id FROM customers WHERE id IN (SELECT value FROM json_each(?1)) AND scanned_at >= ?2";
-pub(super) const NEWLY_AFFECTED: &str = "SELECT count(DISTINCT c.customer) FROM cases AS c WHERE c.round_at >= ?1 \
+pub(super) const NEWLY_AFFECTED: &str = "SELECT count(DISTINCT c.customer) FROM cases AS c INDEXED BY cases_round WHERE c.round_at >= ?1 \
      AND EXISTS (SELECT 1 FROM case_sites AS s WHERE s.customer = c.customer AND s.campaign = c.campaign \
                  AND s.standing IN ('affected', 'consent_missing'))";
 pub(super) const FIRST_TURN: &str = "INSERT INTO turns (name, next_at) \
@@ -81,8 +83,9 @@ pub(super) const FIRST_TURN: &str = "INSERT INTO turns (name, next_at) \
 pub(super) const NEXT_TURN: &str = "SELECT next_at FROM turns WHERE name = 'mail'";
 /// A next turn further ahead than any that was ever given is a clock that was set back: one interval is enough then.
 pub(super) const TAKE_TURN: &str = "UPDATE turns SET next_at = ?2 + CASE WHEN next_at < ?1 THEN ?1 \
-         WHEN next_at > ?1 + ?2 + ?3 THEN ?1 + ?2 ELSE next_at END \
-     WHERE name = 'mail' AND (next_at <= ?1 + ?3 OR next_at > ?1 + ?2 + ?3) RETURNING next_at - ?2";
+         WHEN next_at > CAST(?1 AS BIGINT) + ?2 + ?3 THEN CAST(?1 AS BIGINT) + ?2 ELSE next_at END \
+     WHERE name = 'mail' AND (next_at <= CAST(?1 AS BIGINT) + ?3 OR next_at > CAST(?1 AS BIGINT) + ?2 + ?3) \
+     RETURNING next_at - ?2";
 
 /// How long a node that is gone is remembered, for `kigen status`.
 const REMEMBERED: TimeDelta = TimeDelta::days(7);

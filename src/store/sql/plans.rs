@@ -175,7 +175,7 @@ const STATEMENTS: &[Case] = &[
     ("shares are put", cluster::PUT_SHARES, SEARCHES),
     ("a run is open to others", cluster::OPEN_SHARES, SEARCHES),
     ("a share is claimed", cluster::CLAIM_SHARE, SEARCHES),
-    ("whether shares are left", cluster::SHARES_LEFT, SEARCHES),
+    ("whether shares are left", cluster::SHARES_LEFT, &["SCAN one", "SCAN (subquery"]),
     ("which are ours", cluster::HELD_SHARES, SEARCHES),
     ("a share is done", cluster::FINISH_SHARE, SEARCHES),
     ("shares are given back", cluster::FREE_SHARES, SEARCHES),
@@ -248,6 +248,71 @@ async fn postgresql_accepts_every_statement() {
         if let Err(e) = connection.prepare(text).await {
             wrong.push(format!("{sentence}: {e}: {sql}"));
         }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// A fleet of twenty thousand, everybody with a case and a mail in the queue.
+const LARGE: &str = "
+    INSERT INTO customers (id, name, heard_at) SELECT 'C' || n, 'name ' || n, 0 FROM generate_series(1, 20000) AS n;
+    INSERT INTO observations (customer, site, verdict, first_seen_at, last_seen_at)
+        SELECT id, 'site', 'affected', 0, 0 FROM customers;
+    INSERT INTO sites (customer, site, listed, observation, unreadable_scans) SELECT customer, site, 1, id, 0 FROM observations;
+    INSERT INTO cases (customer, campaign, reference, round, state, opened_at, round_at) SELECT id, 'c', id, 1, 'open', 0, 0 FROM customers;
+    INSERT INTO deliveries (customer, campaign, round, kind, occasion, day, deadline, because, state, not_before, priority,
+            message_id, subject, envelope_from, rendered_for, evidence_at, sites, created_at, state_at)
+        SELECT id, 'c', 1, 'first', '', '2022-09-01', '2022-10-01', '', 'queued', 0, 0, id, '', 'a@b.example', '2022-09-01', 0, '[]', 0, 0
+        FROM customers;
+    INSERT INTO attempts (delivery, number, owner, started_at, finished_at, outcome) SELECT id, 1, 'o', 0, 1, 'deferred' FROM deliveries;
+    INSERT INTO messages (delivery, raw) SELECT id, '' FROM deliveries;
+    INSERT INTO recipients (delivery, position, address, state) SELECT id, 0, 'a@b.example', 'pending' FROM deliveries;
+    INSERT INTO runs (kind, due_at, owner, started_at, lease_until, fleet) VALUES ('scan', 0, 'o', 0, 0, 'f');
+    INSERT INTO shares (run, number, customers) SELECT 1, n, '[]' FROM generate_series(1, 5000) AS n;
+    ANALYZE;";
+
+/// What is asked again and again, with values such as it is asked with.
+const HOT: &[(&str, &str, &[&str])] = &[
+    ("versions of a batch", looks::VERSIONS, &["'[\"C1\",\"C2\",\"C77\"]'"]),
+    ("sites of a batch", looks::SITES_OF, &["'[\"C1\",\"C2\",\"C77\"]'"]),
+    ("cases of a batch", cases::CASES_OF, &["'[\"C1\",\"C2\",\"C77\"]'"]),
+    ("what was told in them", cases::TOLD_OF, &["'[\"C1\",\"C2\",\"C77\"]'"]),
+    ("customers are locked", super::LOCK_CUSTOMERS, &["'[\"C1\",\"C2\",\"C77\"]'"]),
+    ("who was scanned", scanning::SCANNED, &["'[\"C1\",\"C2\",\"C77\"]'", "1"]),
+    ("turns of a scan", scanning::TURNS, &["'C5'", "100"]),
+    ("a share is claimed", cluster::CLAIM_SHARE, &["1", "'o'", "1", "2"]),
+    ("whether shares are left", cluster::SHARES_LEFT, &["1"]),
+    ("a delivery is claimed", outbox::CLAIM, &["'o'", "1", "2"]),
+    ("a claimed delivery", outbox::CLAIMED, &["'[7]'"]),
+    ("an attempt begins", attempts::BEGIN, &["7", "'o'", "1", "2"]),
+    ("a delivery is settled", attempts::SETTLE, &["7", "'o'", "'sent'", "NULL", "1", "''", "false", "1"]),
+    ("what a node has lives on", cluster::KEEP_DELIVERIES, &["'o'", "1", "2"]),
+    ("orphans", attempts::ORPHANS_WAIT, &["'o'", "1"]),
+];
+
+#[tokio::test]
+async fn postgresql_walks_no_large_table_for_what_is_asked_again_and_again() {
+    let url = server::Server::shared().database().await;
+    let directory = tempfile::tempdir().unwrap();
+    let state = PostgresState { url: url.parse().unwrap(), password: None, directory: directory.path().to_owned() };
+    let _store = Postgres::open(&state).await.unwrap();
+    let mut connection = sqlx::postgres::PgConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql(super::super::postgres::SETTINGS).execute(&mut connection).await.unwrap();
+    sqlx::raw_sql(LARGE).execute(&mut connection).await.unwrap();
+    let mut wrong = Vec::new();
+    for (sentence, sql, values) in HOT {
+        let mut text = dialect::postgres(sql);
+        for (n, value) in values.iter().enumerate().rev() {
+            text = text.replace(&format!("${}", n + 1), value);
+        }
+        let explained = sqlx::raw_sql(AssertSqlSafe(format!("EXPLAIN (COSTS OFF) {text}")));
+        let rows = explained.fetch_all(&mut connection).await.unwrap_or_else(|e| panic!("{sentence}: {e}: {text}"));
+        let plan: Vec<String> = rows.iter().map(|row| row.get::<String, _>(0)).collect();
+        if std::env::var_os("KIGEN_SHOW_PLANS").is_some() {
+            println!("### {sentence}\n\n```\n{}\n```\n", plan.join("\n"));
+        }
+        let small = ["Seq Scan on holds", "Seq Scan on runs"];
+        let walked = |step: &&String| step.contains("Seq Scan on") && !small.iter().any(|small| step.contains(small));
+        wrong.extend(plan.iter().filter(walked).map(|step| format!("{sentence}: {}", step.trim())));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
