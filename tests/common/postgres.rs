@@ -11,17 +11,17 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
-/// Makes a cluster in $1 and serves it with the programs in $2, run by $3; a line `stop MODE` or `start` on the standard
+/// Makes a cluster in $1 and serves it with the programs in $2, run by $3, with the settings in $4; a line `stop MODE` or `start` on the standard
 /// input stops and starts it, the end of the input ends all.
 const SCRIPT: &str = r#"
 cd "$1" || exit 1
 trap '' INT TERM
 serve() {
-    $3 "$2/postgres" -D "$1/data" -k "$1" -c listen_addresses='' -c fsync=off -c full_page_writes=off \
+    $3 "$2/postgres" -D "$1/data" -k "$1" -c listen_addresses='' $4 -c fsync=off -c full_page_writes=off \
         -c max_connections=200 -c shared_buffers=64MB -c log_min_messages=warning >>"$1/log" 2>&1 </dev/null &
     server=$!
     n=0
-    until $3 "$2/pg_ctl" status -D "$1/data" >/dev/null 2>&1 && [ -S "$1/.s.PGSQL.5432" ] && grep -q ready "$1/data/postmaster.pid"; do
+    until $3 "$2/pg_ctl" status -D "$1/data" >/dev/null 2>&1 && ls "$1"/.s.PGSQL.*[0-9] >/dev/null 2>&1 && grep -q ready "$1/data/postmaster.pid"; do
         n=$((n + 1)); [ $n -gt 600 ] && { echo failed; cat "$1/log"; exit 1; }
         kill -0 $server 2>/dev/null || { echo failed; cat "$1/log"; exit 1; }
         sleep 0.1
@@ -58,17 +58,47 @@ impl Server {
 
     /// A server that a test may stop and start.
     pub fn start() -> Self {
+        Self::start_with(|_| String::new())
+    }
+
+    /// A server that also listens on a port, with TLS; its certificate is for `localhost` alone, and stands in the file.
+    pub fn start_tls() -> (Self, u16, PathBuf) {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut file = PathBuf::new();
+        let server = Self::start_with(|folder| {
+            let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+            let (certificate, key) = (folder.join("server.crt"), folder.join("server.key"));
+            std::fs::write(&certificate, made.cert.pem()).unwrap();
+            std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+            std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            let owner = std::fs::metadata(folder).unwrap();
+            for file in [&certificate, &key] {
+                std::os::unix::fs::chown(file, Some(owner.uid()), Some(owner.gid())).unwrap();
+            }
+            file = certificate.clone();
+            format!(
+                "-c listen_addresses=127.0.0.1 -c port={port} -c ssl=on -c ssl_cert_file={} -c ssl_key_file={}",
+                certificate.display(),
+                key.display()
+            )
+        });
+        (server, port, file)
+    }
+
+    fn start_with(prepare: impl FnOnce(&Path) -> String) -> Self {
         let folder = tempfile::Builder::new().prefix("kigen-pg-").tempdir().unwrap().keep();
         let root = std::fs::metadata(&folder).unwrap().uid() == 0;
         let run = if root { "setpriv --reuid=65534 --regid=65534 --clear-groups" } else { "" };
         if root {
             std::os::unix::fs::chown(&folder, Some(65534), Some(65534)).unwrap();
         }
+        let settings = prepare(&folder);
         let mut child = Command::new("sh")
             .args(["-c", SCRIPT, "sh"])
             .arg(&folder)
             .arg(programs())
             .arg(run)
+            .arg(&settings)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -1,6 +1,6 @@
 //! What only a server can do: refuse us, hold another program's tables, be restored, restart.
 
-use kigen::config::StateUrl;
+use kigen::config::{PostgresState, StateUrl};
 use kigen::domain::site::CustomerId;
 use kigen::store::{self, HoldKind, Lead, RunKind, StoreError};
 
@@ -144,7 +144,7 @@ async fn a_restored_database_holds_until_a_person_resumes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_of_the_server_is_ridden_out() {
     let server = Server::start();
-    let state = kigen::config::PostgresState {
+    let state = PostgresState {
         url: server.database().await.parse().unwrap(),
         password: None,
         directory: tempfile::tempdir().unwrap().keep(),
@@ -156,4 +156,28 @@ async fn a_restart_of_the_server_is_ridden_out() {
     assert_eq!(store.customer_count().await.unwrap(), 1, "the pool's old connections are dead and nobody notices");
     enter(&*store, &["C1", "C2"]).await;
     assert_eq!(store.customer_count().await.unwrap(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_way_to_the_server_is_encrypted_and_its_certificate_verified() {
+    let (_server, port, certificate) = Server::start_tls();
+    let open = |host: &str, options: String| {
+        let url = format!("postgres://postgres@{host}:{port}/postgres?{options}").parse().unwrap();
+        let state = PostgresState { url, password: None, directory: tempfile::tempdir().unwrap().keep() };
+        async move {
+            match store::open(&StateUrl::Postgres(state)).await {
+                Ok(store) => store.ping().await.map_err(|e| e.to_string()),
+                Err(e) => Err(format!("{:#}", anyhow::Error::from(e))),
+            }
+        }
+    };
+    let ours = format!("sslrootcert={}", certificate.display());
+    assert_eq!(open("localhost", format!("sslmode=verify-full&{ours}")).await, Ok(()));
+    for (sentence, host, options) in [
+        ("the certificate is not for that name", "127.0.0.1", format!("sslmode=verify-full&{ours}")),
+        ("nobody vouches for it", "localhost", "sslmode=verify-full".to_owned()),
+    ] {
+        let said = open(host, options).await.expect_err(sentence);
+        assert!(said.contains("sslmode and sslrootcert"), "{sentence}: {said}");
+    }
 }

@@ -199,10 +199,17 @@ fn remedy(error: &sqlx::Error) -> &'static str {
         Some("42501") => "the user must own the database, or may at least create tables in it",
         Some("53300") => "the server has no connection left; raise max_connections",
         Some(_) => "look into the server's log",
-        None if matches!(error, sqlx::Error::Tls(_)) => {
-            "the connection cannot be encrypted; see sslmode and sslrootcert"
-        }
+        None if untrusted(error) => "the connection cannot be encrypted; see sslmode and sslrootcert",
         None => "is the server running, and does it listen there?",
+    }
+}
+
+/// TLS failed: it is off there, or the certificate is not one that we trust (rustls says so in an error of the stream).
+fn untrusted(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Tls(_) => true,
+        sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,
+        _ => false,
     }
 }
 
