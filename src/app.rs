@@ -314,34 +314,29 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Reloads on SIGHUP and when a file was saved. A file counts as saved once it has looked the same for two looks, so
-/// that a half-written one is not read; SIGHUP reads at once.
+/// that a half-written one is not read; SIGHUP reads at once. What is compared is how the files looked when they were read,
+/// so that no save is lost that came while they were, or before the first look.
 async fn watch_files(
     live: Arc<Live>,
     hangup: Arc<Notify>,
     reload: Arc<dyn Fn() -> Result<String, String> + Send + Sync>,
     stop: CancellationToken,
 ) {
-    let look = |live: &Live| reload::stamp(&live.context().snapshot.config);
-    let mut known = look(&live);
-    let mut before = known.clone();
+    let mut before: Option<reload::Stamp> = None;
+    let mut refused: Option<reload::Stamp> = None;
     loop {
         let asked = tokio::select! {
             () = stop.cancelled() => return,
             () = hangup.notified() => true,
             () = tokio::time::sleep(WATCH) => false,
         };
-        let seen = look(&live);
-        let saved = seen != known && seen == before;
-        before = seen.clone();
+        let seen = reload::stamp(&live.context().snapshot.config);
+        let stands = before.as_ref() == Some(&seen);
+        let saved = stands && seen != live.context().snapshot.stamp && refused.as_ref() != Some(&seen);
         if asked || saved {
-            known = seen;
-            // What is wrong was logged; the running files stay.
-            let _ = reload();
-            // The reloaded configuration may name other files.
-            before = look(&live);
-            if before != known {
-                known.clone_from(&before);
-            }
+            // What is wrong was logged; the running files stay, and are not tried again until somebody saves.
+            refused = reload().is_err().then(|| seen.clone());
         }
+        before = Some(seen);
     }
 }

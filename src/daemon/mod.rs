@@ -59,6 +59,8 @@ pub struct Snapshot {
     pub customers: BTreeMap<CustomerId, Customer>,
     /// The notices' templates of each campaign.
     pub templates: BTreeMap<CampaignId, Templates>,
+    /// What the files looked like when they were read; empty where nobody read any.
+    pub stamp: reload::Stamp,
     /// Where in `fleet.members` a customer stands.
     index: BTreeMap<CustomerId, usize>,
     /// The DKIM key, once it was needed.
@@ -71,7 +73,7 @@ impl Snapshot {
     pub fn new(config: Config, fleet: Fleet, templates: BTreeMap<CampaignId, Templates>) -> Self {
         let customers = fleet.members.iter().map(|m| (m.customer.id.clone(), m.customer.clone())).collect();
         let index = fleet.members.iter().enumerate().map(|(n, m)| (m.customer.id.clone(), n)).collect();
-        Self { config, fleet, customers, templates, index, signer: OnceLock::new() }
+        Self { config, fleet, customers, templates, stamp: Vec::new(), index, signer: OnceLock::new() }
     }
 
     /// The campaigns without their files.

@@ -44,10 +44,17 @@ pub enum LoadError {
 /// # Errors
 /// The first of the three that cannot be used, with all of its errors.
 pub fn load(path: &Path) -> Result<Snapshot, LoadError> {
+    // Each file is looked at before it is read: what is saved in between looks newer than what we have.
+    let first = look_of(path);
     let config = config::load(path)?;
+    let mut stamp = stamp(&config);
+    for (_, seen) in stamp.iter_mut().filter(|(file, _)| *file == config.path) {
+        *seen = first;
+    }
     let fleet = fleet::load(&config.fleet.customers)?;
     let templates = load_templates(&config)?;
-    let snapshot = Snapshot::new(config, fleet, templates);
+    let mut snapshot = Snapshot::new(config, fleet, templates);
+    snapshot.stamp = stamp;
     for warning in snapshot.done_in_vain() {
         tracing::warn!("{warning}");
     }
@@ -184,13 +191,20 @@ fn needs_restart(before: &Config, after: &Config) -> Vec<&'static str> {
     keys
 }
 
-/// What a file looked like: enough to see that it was saved again.
-pub type Stamp = Vec<(PathBuf, Option<(u64, SystemTime, u64)>)>;
+/// What files looked like: enough to see that one was saved again.
+pub type Stamp = Vec<(PathBuf, FileLook)>;
+
+/// Length, time of the last write and inode; `None`: there is none, or it cannot be seen.
+type FileLook = Option<(u64, SystemTime, u64)>;
+
+fn look_of(path: &Path) -> FileLook {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).ok().and_then(|m| Some((m.len(), m.modified().ok()?, m.ino())))
+}
 
 /// The stamps of every file that a snapshot was read from.
 #[must_use]
 pub fn stamp(config: &Config) -> Stamp {
-    use std::os::unix::fs::MetadataExt;
     let mut files = vec![config.path.clone(), config.fleet.customers.clone()];
     for campaign in &config.campaigns {
         let Some(dir) = &campaign.templates else { continue };
@@ -200,7 +214,7 @@ pub fn stamp(config: &Config) -> Stamp {
     }
     files.sort();
     let look = |path: PathBuf| {
-        let seen = std::fs::metadata(&path).ok().and_then(|m| Some((m.len(), m.modified().ok()?, m.ino())));
+        let seen = look_of(&path);
         (path, seen)
     };
     files.into_iter().map(look).collect()
