@@ -45,7 +45,7 @@ pub enum LoadError {
 /// The first of the three that cannot be used, with all of its errors.
 pub fn load(path: &Path) -> Result<Snapshot, LoadError> {
     let config = config::load(path)?;
-    let fleet = fleet::load(&config.fleet.customers)?;
+    let fleet = fleet::roster(&config.fleet.customers)?;
     let templates = load_templates(&config)?;
     let snapshot = Snapshot::new(config, fleet, templates);
     for warning in snapshot.done_in_vain() {
