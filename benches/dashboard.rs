@@ -24,6 +24,10 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The goal for the overview and the first page.
 const GOAL: Duration = Duration::from_millis(50);
 
@@ -131,7 +135,7 @@ async fn fleet(dir: &Path, customers: usize) -> Context {
 /// As if a scan had seen these verdicts.
 async fn scan(ctx: &Context, at: Timestamp, verdict: impl Fn(usize) -> Verdict) {
     let campaigns = ctx.snapshot.campaigns();
-    let ids: Vec<_> = ctx.snapshot.fleet.members.iter().map(|m| m.customer.id.clone()).collect();
+    let ids: Vec<_> = ctx.snapshot.fleet.members.ids().collect();
     for (chunk, ids) in ids.chunks(1000).enumerate() {
         let states = ctx.store.customer_states(ids).await.unwrap();
         let change = |(n, state): (usize, &CustomerState)| {

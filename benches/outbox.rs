@@ -28,6 +28,10 @@ use kigen::store::{CustomerState, OutboxFilter, Store};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn number(name: &str, usual: usize) -> usize {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
@@ -245,7 +249,7 @@ listen = "127.0.0.1:0"
 async fn affect_all(ctx: &Context) {
     let (now, campaigns) = (ctx.now(), ctx.snapshot.campaigns());
     ctx.store.sync_customers(&ctx.snapshot.entries(), now).await.unwrap();
-    let ids: Vec<_> = ctx.snapshot.fleet.members.iter().map(|m| m.customer.id.clone()).collect();
+    let ids: Vec<_> = ctx.snapshot.fleet.members.ids().collect();
     for ids in ids.chunks(1000) {
         let states = ctx.store.customer_states(ids).await.unwrap();
         let change =

@@ -16,6 +16,10 @@ use kigen::connector::exlook::{fast, tree};
 use kigen::demo::admin_tool::{Charset, Drawn, LogonButton, LogonLook, Variant, WorldCustomer, WorldSite, drawn};
 use kigen::domain::site::{AuthMethod, ServerType};
 
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let args: Vec<String> = std::env::args().collect();
     let rounds = args.iter().position(|arg| arg == "--rounds").and_then(|at| args.get(at + 1)?.parse().ok());

@@ -26,7 +26,7 @@ pub(super) async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     let mut errors = Vec::new();
     let templates =
         reload::load_templates(&config).map_err(|error| errors.extend(template_errors(error, &config))).ok();
-    let fleet = match fleet::load(&config.fleet.customers) {
+    let fleet = match fleet::roster(&config.fleet.customers) {
         Ok(fleet) => Some(fleet),
         Err(error) => {
             errors.push(error.to_string());
@@ -187,7 +187,7 @@ struct Counts {
 impl Counts {
     fn of(snapshot: &Snapshot, cases: &[Case], campaigns: &[Campaign], mode: &str, day: NaiveDate) -> Self {
         let calendar = &snapshot.config.calendar;
-        let plan = plan::plan(cases, &snapshot.customers, campaigns, calendar, snapshot.policy(), day);
+        let plan = plan::plan(cases, &*snapshot.customers, campaigns, calendar, snapshot.policy(), day);
         let count = |kind| (kind, plan.planned.iter().filter(|p| p.due.kind == kind).count());
         let kept_back = match mode {
             "dry-run" => Some("dry-run: nothing leaves"),

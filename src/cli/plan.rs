@@ -72,7 +72,7 @@ async fn listing(ctx: &Context, args: &PlanArgs) -> anyhow::Result<Listing> {
     let allowed = guard::new_notices_allowed(snapshot.config.safety.max_new_notices, snapshot.customers.len());
     let campaigns = snapshot.campaigns();
     let dead = Dead::load(ctx).await?;
-    let mut planned = walk(&cases, &snapshot.customers, &campaigns, calendar, snapshot.policy(), from, to, allowed);
+    let mut planned = walk(&cases, &*snapshot.customers, &campaigns, calendar, snapshot.policy(), from, to, allowed);
     // What came back is told again by the pass of that day.
     if calendar.day_off(from).is_none() {
         let today: Vec<Planned> = planned.iter().filter(|(day, _)| *day == from).map(|(_, p)| p.clone()).collect();
@@ -111,7 +111,8 @@ async fn listing(ctx: &Context, args: &PlanArgs) -> anyhow::Result<Listing> {
 
 /// Who really gets it: without the dead, with `fallback_email` in their place.
 fn recipients(ctx: &Context, dead: &Dead, customer: &CustomerId) -> Vec<Address> {
-    let reached = ctx.snapshot.customers.get(customer).and_then(|customer| dead.reachable(customer));
+    let customer = ctx.snapshot.customers.get(customer);
+    let reached = customer.as_ref().and_then(|customer| dead.reachable(customer));
     reached.map(|customer| mailing::recipients(&customer)).unwrap_or_default()
 }
 

@@ -77,10 +77,10 @@ async fn preview(ctx: &Context, args: &PreviewArgs) -> anyhow::Result<ExitCode> 
     let state = ctx.store.customer_states(std::slice::from_ref(&id)).await?.pop();
     let case = state.as_ref().and_then(|s| s.cases.iter().find(|c| c.campaign == campaign.id).cloned());
     let case = case.unwrap_or_else(|| blank(&id, campaign, at));
-    let due = due(ctx, &case, customer, campaign, args, at)?;
-    let sites = sites(&case, state.as_ref(), customer, &due, at);
-    let federated = corroborate::former_federated(ctx, customer).await;
-    let subject = Subject { snapshot, customer, case: &case, due: &due, sites, federated };
+    let due = due(ctx, &case, &customer, campaign, args, at)?;
+    let sites = sites(&case, state.as_ref(), &customer, &due, at);
+    let federated = corroborate::former_federated(ctx, &customer).await;
+    let subject = Subject { snapshot, customer: &customer, case: &case, due: &due, sites, federated };
     let thread = ctx.store.thread(&mailing::key(&case, &due)).await?;
     let mut message = mailing::compose(&subject, thread, at)?;
     match snapshot.signer() {

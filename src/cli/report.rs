@@ -128,7 +128,7 @@ impl<'a> Material<'a> {
         self.campaigns.iter().find(|c| c.id == case.campaign)
     }
 
-    fn customer(&self, id: &CustomerId) -> Option<&Customer> {
+    fn customer(&self, id: &CustomerId) -> Option<Customer> {
         self.ctx.snapshot.customers.get(id)
     }
 
@@ -147,7 +147,7 @@ impl<'a> Material<'a> {
     /// The customer's deadline in a case: of one whose row has an error the campaign's own.
     fn deadline(&self, case: &Case) -> Option<NaiveDate> {
         let campaign = self.campaign(case)?;
-        Some(self.customer(&case.customer).map_or(campaign.deadline, |customer| campaign.deadline_of(customer)))
+        Some(self.customer(&case.customer).map_or(campaign.deadline, |customer| campaign.deadline_of(&customer)))
     }
 
     /// The next notice of each of a customer's cases, as if nobody changed anything; else why there is none.
@@ -161,8 +161,7 @@ impl<'a> Material<'a> {
         for days in WINDOWS {
             let to = self.today + TimeDelta::days(days);
             next.planned.clear();
-            let one: BTreeMap<_, _> =
-                self.customer(customer).map(|c| (customer.clone(), c.clone())).into_iter().collect();
+            let one: BTreeMap<_, _> = self.customer(customer).map(|c| (customer.clone(), c)).into_iter().collect();
             let walked = plan::walk(cases, &one, &self.campaigns, calendar, policy, self.today, to, usize::MAX);
             for (day, planned) in walked {
                 next.planned.entry(planned.campaign.clone()).or_insert((day, planned));
@@ -172,7 +171,7 @@ impl<'a> Material<'a> {
             }
         }
         let day = calendar.business_day_from(self.today).unwrap_or(self.today);
-        let pass = plan::plan(cases, &snapshot.customers, &self.campaigns, calendar, policy, day);
+        let pass = plan::plan(cases, &*snapshot.customers, &self.campaigns, calendar, policy, day);
         next.nothing = pass.nothing.into_iter().map(|(_, campaign, why)| (campaign, why)).collect();
         next
     }

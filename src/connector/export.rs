@@ -3,7 +3,7 @@
 //! It connects to nothing. Invariants: a file is taken whole or not at all; the same file seen twice is the same evidence,
 //! with the same date, however often it is looked at.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -40,7 +40,67 @@ type Known = (Stamp, Arc<Result<Table, Failure>>);
 /// The file's rows by customer.
 struct Table {
     date: Timestamp,
-    rows: HashMap<String, Vec<Row>>,
+    rows: Rows,
+}
+
+/// Rows packed into one text, since it is there as long as the connector.
+#[derive(Default)]
+struct Rows {
+    text: String,
+    /// Sorted by customer; one customer's in the file's order.
+    places: Vec<Place>,
+}
+
+/// Where a row's cells stand in the text: customer, name, server type, authentication method, one after the other.
+struct Place {
+    start: usize,
+    lengths: [u32; 4],
+}
+
+impl Rows {
+    /// Takes a row; what is not there is empty.
+    fn push(&mut self, cells: [&str; 4]) {
+        let start = self.text.len();
+        // A cell is shorter than its file; what is longer than 4 GiB is cut.
+        let lengths = cells.map(|cell| u32::try_from(cell.len()).unwrap_or(0));
+        cells.iter().zip(lengths).filter(|(_, length)| *length > 0).for_each(|(cell, _)| self.text.push_str(cell));
+        self.places.push(Place { start, lengths });
+    }
+
+    fn sorted(mut self) -> Self {
+        let mut places = std::mem::take(&mut self.places);
+        places.sort_by(|a, b| self.customer(a).cmp(self.customer(b)));
+        places.shrink_to_fit();
+        self.text.shrink_to_fit();
+        Self { places, text: self.text }
+    }
+
+    fn customer(&self, place: &Place) -> &str {
+        &self.text[place.start..place.start + place.lengths[0] as usize]
+    }
+
+    fn row(&self, place: &Place) -> Row {
+        let mut at = place.start + place.lengths[0] as usize;
+        let [name, server_type, auth_method] = [1, 2, 3].map(|cell| {
+            let text = &self.text[at..at + place.lengths[cell] as usize];
+            at += text.len();
+            Some(text).filter(|text| !text.is_empty()).map(str::to_owned)
+        });
+        Row { name, server_type, auth_method }
+    }
+
+    /// A customer's rows.
+    fn of(&self, customer: &str) -> Vec<Row> {
+        let first = self.places.partition_point(|place| self.customer(place) < customer);
+        let its = self.places[first..].iter().take_while(|place| self.customer(place) == customer);
+        its.map(|place| self.row(place)).collect()
+    }
+
+    /// The most rows of one customer.
+    fn most(&self) -> usize {
+        let same = self.places.chunk_by(|a, b| self.customer(a) == self.customer(b));
+        same.map(<[Place]>::len).max().unwrap_or(0)
+    }
 }
 
 impl Export {
@@ -96,9 +156,8 @@ impl Connector for Export {
         };
         // A date in the future must not keep old evidence fresh for ever.
         let at = table.date.min(now);
-        let nothing = Vec::new();
-        let rows = table.rows.get(account.customer.as_str()).unwrap_or(&nothing);
-        CustomerLook { sites: sheet::looks(rows, &account.sites, &self.meanings, at), at }
+        let rows = table.rows.of(account.customer.as_str());
+        CustomerLook { sites: sheet::looks(&rows, &account.sites, &self.meanings, at), at }
     }
 }
 
@@ -106,7 +165,7 @@ fn read(config: &ExportConfig, modified: DateTime<Utc>) -> Result<Table, Failure
     let bytes = bytes(&config.path, config.max_size)?;
     let is_json = config.path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
     let table = if is_json { json(config, &bytes, modified)? } else { csv(config, &bytes, modified)? };
-    if table.rows.values().any(|rows| rows.len() > MAX_SITES) {
+    if table.rows.most() > MAX_SITES {
         return Err(Failure::new(Reason::TooLarge, format!("more than {MAX_SITES} sites of one customer")));
     }
     Ok(table)
@@ -142,20 +201,17 @@ fn json(config: &ExportConfig, bytes: &[u8], modified: DateTime<Utc>) -> Result<
     };
     let list = document.pointer(&config.rows).and_then(Value::as_array);
     let list = list.ok_or_else(|| changed(format!("no list of rows at {:?} (connector.export.rows)", config.rows)))?;
-    let mut rows: HashMap<String, Vec<Row>> = HashMap::new();
+    let mut rows = Rows::default();
     for (n, site) in list.iter().enumerate() {
         let get =
             |field: &str| if field.starts_with('/') { text(site, field) } else { text(site, &format!("/{field}")) };
         let customer = get(&config.customer).ok_or_else(|| changed(format!("row {} names no customer", n + 1)))?;
         let fields = &config.fields;
-        let row = Row {
-            name: get(&fields.name),
-            server_type: get(&fields.server_type),
-            auth_method: get(&fields.auth_method),
-        };
-        rows.entry(customer.trim().to_owned()).or_default().push(row);
+        let [name, server, method] =
+            [&fields.name, &fields.server_type, &fields.auth_method].map(|field| get(field).unwrap_or_default());
+        rows.push([customer.trim(), &name, &server, &method]);
     }
-    Ok(Table { date, rows })
+    Ok(Table { date, rows: rows.sorted() })
 }
 
 fn csv(config: &ExportConfig, bytes: &[u8], modified: DateTime<Utc>) -> Result<Table, Failure> {
@@ -173,7 +229,7 @@ fn csv(config: &ExportConfig, bytes: &[u8], modified: DateTime<Utc>) -> Result<T
     let fields = &config.fields;
     let (customer, name) = (column(&config.customer)?, column(&fields.name)?);
     let (server, method) = (column(&fields.server_type)?, column(&fields.auth_method)?);
-    let mut rows: HashMap<String, Vec<Row>> = HashMap::new();
+    let mut rows = Rows::default();
     for record in reader.records() {
         let record = record.map_err(|error| {
             let line = error.position().map_or(0, csv::Position::line);
@@ -181,23 +237,22 @@ fn csv(config: &ExportConfig, bytes: &[u8], modified: DateTime<Utc>) -> Result<T
                 "the export file's line {line} has another number of cells than its first, or cannot be read"
             ))
         })?;
-        let cell = |n: usize| record.get(n).filter(|text| !text.is_empty()).map(str::to_owned);
-        let Some(customer) = cell(customer) else {
+        let [customer, name, server, method] = [customer, name, server, method].map(|n| record.get(n).unwrap_or(""));
+        if customer.is_empty() {
             let line = record.position().map_or(0, csv::Position::line);
             return Err(changed(format!("the export file's line {line} names no customer")));
-        };
-        let row = Row { name: cell(name), server_type: cell(server), auth_method: cell(method) };
-        rows.entry(customer).or_default().push(row);
+        }
+        rows.push([customer, name, server, method]);
     }
-    Ok(Table { date: modified, rows })
+    Ok(Table { date: modified, rows: rows.sorted() })
 }
 
 /// UTF-8, or CP932 as Excel in Japan writes it.
-fn decoded(bytes: &[u8]) -> Result<String, Failure> {
+fn decoded(bytes: &[u8]) -> Result<Cow<'_, str>, Failure> {
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     if let Ok(text) = std::str::from_utf8(bytes) {
-        return Ok(text.to_owned());
+        return Ok(Cow::Borrowed(text));
     }
     let (text, wrong) = encoding_rs::SHIFT_JIS.decode_without_bom_handling(bytes);
-    if wrong { Err(changed("the export file is neither UTF-8 nor CP932")) } else { Ok(text.into_owned()) }
+    if wrong { Err(changed("the export file is neither UTF-8 nor CP932")) } else { Ok(text) }
 }

@@ -222,7 +222,7 @@ pub async fn told_again(
             round: case.round,
             milestone: milestone.and_then(|text| campaign.reminders.iter().find(|m| m.to_string() == *text).copied()),
             occasion: format!("{}{FALLBACK}", last.facts.key.occasion),
-            deadline: campaign.deadline_of(customer),
+            deadline: campaign.deadline_of(&customer),
             previous_deadline: None,
             because: format!(
                 "the notice of {} came back, every address of the customer is dead: told to fallback_email",

@@ -84,8 +84,8 @@ pub async fn dead(ctx: &Context) -> anyhow::Result<Vec<DeadLine>> {
     let dead = Dead::of(&all);
     let line = |contact: DeadContact| {
         let customer = ctx.snapshot.customers.get(&contact.customer);
-        let name = customer.map_or_else(|| contact.customer.to_string(), |c| c.name.clone());
-        DeadLine { name, left: customer.map_or(Left::Unlisted, |c| Left::of(&dead, c)), contact }
+        let name = customer.as_ref().map_or_else(|| contact.customer.to_string(), |c| c.name.clone());
+        DeadLine { name, left: customer.as_ref().map_or(Left::Unlisted, |c| Left::of(&dead, c)), contact }
     };
     Ok(all.into_iter().filter(|contact| super::bounces::in_file(&ctx.snapshot, contact)).map(line).collect())
 }

@@ -156,13 +156,13 @@ fn to_switch(snapshot: &Snapshot, cases: &[Case]) -> Vec<ToSwitch> {
         .filter(|case| case.any(Standing::Affected))
         .filter_map(|case| {
             let customer = snapshot.customers.get(&case.customer)?;
-            let campaign = campaigns.iter().find(|c| c.id == case.campaign && !c.is_done_by(customer))?;
+            let campaign = campaigns.iter().find(|c| c.id == case.campaign && !c.is_done_by(&customer))?;
             Some(ToSwitch {
                 id: customer.id.to_string(),
                 name: customer.name.clone(),
                 campaign: (campaigns.len() > 1).then(|| campaign.id.0.clone()),
                 sites: case.standing(Standing::Affected).count() as u64,
-                deadline: campaign.deadline_of(customer),
+                deadline: campaign.deadline_of(&customer),
                 told: case.told_this_round().map(|t| t.day).max(),
             })
         })
@@ -181,7 +181,7 @@ async fn calls(ctx: &Context) -> anyhow::Result<(Vec<Call>, u64)> {
 
 fn planned(snapshot: &Snapshot, cases: &[Case], today: NaiveDate) -> Vec<(&'static str, u64)> {
     let calendar = &snapshot.config.calendar;
-    let plan = plan::plan(cases, &snapshot.customers, &snapshot.campaigns(), calendar, snapshot.policy(), today);
+    let plan = plan::plan(cases, &*snapshot.customers, &snapshot.campaigns(), calendar, snapshot.policy(), today);
     NoticeKind::ALL
         .into_iter()
         .map(|kind| (kind.as_str(), plan.planned.iter().filter(|p| p.due.kind == kind).count() as u64))

@@ -39,7 +39,7 @@ use crate::domain::campaign::{Affects, Campaign, CampaignId};
 use crate::domain::customer::Customer;
 use crate::domain::plan::Policy;
 use crate::domain::site::CustomerId;
-use crate::fleet::{Fleet, Member};
+use crate::fleet::{Member, Members, Roster};
 use crate::mail::dkim::{DkimError, Signer};
 use crate::metrics::Metrics;
 use crate::microsoft::Microsoft;
@@ -53,16 +53,14 @@ pub const RUN_LEASE: TimeDelta = TimeDelta::minutes(2);
 pub struct Snapshot {
     /// The configuration.
     pub config: Config,
-    /// The good rows of the customers file, in its order.
-    pub fleet: Fleet,
-    /// The same customers by id, for the planner.
-    pub customers: BTreeMap<CustomerId, Customer>,
+    /// The customers file.
+    pub fleet: Roster,
+    /// Its customers by id, for the planner.
+    pub customers: Arc<Members>,
     /// The notices' templates of each campaign.
     pub templates: BTreeMap<CampaignId, Templates>,
     /// What the files looked like when they were read; empty where nobody read any.
     pub stamp: reload::Stamp,
-    /// Where in `fleet.members` a customer stands.
-    index: BTreeMap<CustomerId, usize>,
     /// The DKIM key, once it was needed.
     signer: OnceLock<Arc<Signer>>,
 }
@@ -70,10 +68,9 @@ pub struct Snapshot {
 impl Snapshot {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(config: Config, fleet: Fleet, templates: BTreeMap<CampaignId, Templates>) -> Self {
-        let customers = fleet.members.iter().map(|m| (m.customer.id.clone(), m.customer.clone())).collect();
-        let index = fleet.members.iter().enumerate().map(|(n, m)| (m.customer.id.clone(), n)).collect();
-        Self { config, fleet, customers, templates, stamp: Vec::new(), index, signer: OnceLock::new() }
+    pub fn new(config: Config, fleet: Roster, templates: BTreeMap<CampaignId, Templates>) -> Self {
+        let customers = Arc::clone(&fleet.members);
+        Self { config, fleet, customers, templates, stamp: Vec::new(), signer: OnceLock::new() }
     }
 
     /// The campaigns without their files.
@@ -92,7 +89,7 @@ impl Snapshot {
             Some(Affects::BasicAuth) => Some("the scan sees for itself who has done its part there"),
             Some(Affects::ExchangeOnline) => None,
         };
-        let of = |customer: &Customer| -> Vec<String> {
+        let of = |customer: Customer| -> Vec<String> {
             let said = |id: &CampaignId| {
                 Some(format!("customer {}: done = \"{id}\" counts for nothing: {}", customer.id, why(id)?))
             };
@@ -110,15 +107,14 @@ impl Snapshot {
     /// Every customer of the file as the store keeps it, those with a bad row included.
     #[must_use]
     pub fn entries(&self) -> Vec<Entry> {
-        let good =
-            self.fleet.members.iter().map(|m| Entry { id: m.customer.id.clone(), name: m.customer.name.clone() });
+        let good = self.fleet.members.names().map(|(id, name)| Entry { id, name });
+        let mut seen = std::collections::BTreeSet::new();
         let bad = self.fleet.quarantined.iter().filter_map(|q| {
             let id = q.id.clone()?;
-            (!self.customers.contains_key(&id))
+            (!self.customers.contains_key(&id) && seen.insert(id.clone()))
                 .then(|| Entry { name: q.name.clone().unwrap_or_else(|| id.to_string()), id })
         });
-        let mut seen = std::collections::BTreeSet::new();
-        good.chain(bad).filter(|e| seen.insert(e.id.clone())).collect()
+        good.chain(bad).collect()
     }
 
     /// What signs the mails, if the configuration says so. The key is a secret, so it is read when it is first needed:
@@ -138,13 +134,13 @@ impl Snapshot {
     /// Where in `fleet.members` a customer stands.
     #[must_use]
     pub fn number(&self, id: &CustomerId) -> Option<usize> {
-        self.index.get(id).copied()
+        self.fleet.members.number(id)
     }
 
     /// One customer with its logon.
     #[must_use]
-    pub fn member(&self, id: &CustomerId) -> Option<&Member> {
-        self.index.get(id).and_then(|n| self.fleet.members.get(*n))
+    pub fn member(&self, id: &CustomerId) -> Option<Member> {
+        self.number(id).map(|number| self.fleet.members.at(number))
     }
 }
 

@@ -184,7 +184,7 @@ impl Pass<'_> {
         }
         let cases = self.ctx.store.cases_to_plan(day).await.context("cannot read the open cases")?;
         let campaigns = snapshot.campaigns();
-        let mut plan = plan::plan(&cases, &snapshot.customers, &campaigns, calendar, snapshot.policy(), day);
+        let mut plan = plan::plan(&cases, &*snapshot.customers, &campaigns, calendar, snapshot.policy(), day);
         bounces::forget_changed(self.ctx).await.context("cannot look through the dead contacts")?;
         let circuit = Arc::new(Circuit::default());
         let dead = Arc::new(Dead::load(self.ctx).await.context("cannot read the dead contacts")?);
@@ -352,7 +352,7 @@ async fn prepare(
             Err(None) => return Ok(None),
             Err(Some(failure)) => return Ok(Some(Err(Fate::NotFresh(failure.detail)))),
         };
-        let checked = look::check_for_sign(ctx, member).await;
+        let checked = look::check_for_sign(ctx, &member).await;
         let sign = checked.as_ref().ok().and_then(|c| c.as_ref()).map_or(&Sign::Nothing, |(_, sign)| sign);
         if let Some(news) = circuit.note(host.as_deref(), sign, probe) {
             tracing::warn!("{news}");
@@ -362,7 +362,7 @@ async fn prepare(
             None => return Ok(Some(Err(Fate::Overtaken("the customer is not in the store".to_owned())))),
         }
     }
-    make(ctx, dead, planned, member, state).await.map(Some)
+    make(ctx, dead, planned, &member, state).await.map(Some)
 }
 
 /// Decides again, and renders the whole mail.

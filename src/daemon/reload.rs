@@ -51,7 +51,7 @@ pub fn load(path: &Path) -> Result<Snapshot, LoadError> {
     for (_, seen) in stamp.iter_mut().filter(|(file, _)| *file == config.path) {
         *seen = first;
     }
-    let fleet = fleet::load(&config.fleet.customers)?;
+    let fleet = fleet::roster(&config.fleet.customers)?;
     let templates = load_templates(&config)?;
     let mut snapshot = Snapshot::new(config, fleet, templates);
     snapshot.stamp = stamp;

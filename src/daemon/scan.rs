@@ -795,7 +795,7 @@ async fn look_unless_stopped(
     if halt.is_cancelled() || stop.is_cancelled() {
         return (waiting, None);
     }
-    let member = &ctx.snapshot.fleet.members[waiting.number];
+    let member = &ctx.snapshot.fleet.members.at(waiting.number);
     let looked = tokio::select! {
         // A look writes nothing, so it may be dropped half-way.
         () = stop.cancelled() => None,

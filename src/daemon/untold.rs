@@ -121,10 +121,11 @@ pub async fn to_call(ctx: &Context) -> anyhow::Result<Vec<ToCall>> {
     // Who is done by its own word need not be told.
     rows.retain(|row| {
         let campaign = campaigns.iter().find(|c| c.id == row.campaign);
-        campaign.zip(ctx.snapshot.customers.get(&row.customer)).is_none_or(|(c, customer)| !c.is_done_by(customer))
+        campaign.zip(ctx.snapshot.customers.get(&row.customer)).is_none_or(|(c, customer)| !c.is_done_by(&customer))
     });
     let to_call = |row: Untold| {
         let customer = ctx.snapshot.customers.get(&row.customer);
+        let customer = customer.as_ref();
         let campaign = campaigns.iter().find(|c| c.id == row.campaign);
         ToCall {
             why: why(ctx, &dead, &row),
@@ -151,7 +152,7 @@ fn why(ctx: &Context, dead: &Dead, row: &Untold) -> Why {
     if !customer.notify {
         return Why::NotifyNo;
     }
-    if dead.reachable(customer).is_none() {
+    if dead.reachable(&customer).is_none() {
         return Why::Dead;
     }
     match row.delivery.as_deref() {
@@ -169,7 +170,7 @@ fn why(ctx: &Context, dead: &Dead, row: &Untold) -> Why {
 async fn unreachable(ctx: &Context, dead: &Dead, known: &[Untold]) -> anyhow::Result<Vec<Untold>> {
     let lost: BTreeSet<&CustomerId> = dead
         .customers()
-        .filter(|id| ctx.snapshot.customers.get(id).is_some_and(|c| c.notify && dead.reachable(c).is_none()))
+        .filter(|id| ctx.snapshot.customers.get(id).is_some_and(|c| c.notify && dead.reachable(&c).is_none()))
         .collect();
     if lost.is_empty() {
         return Ok(Vec::new());

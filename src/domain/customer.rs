@@ -1,5 +1,7 @@
 //! A customer company: whom to tell, in which language, and what is known of it.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::campaign::CampaignId;
@@ -160,6 +162,18 @@ pub struct Customer {
     pub notify: bool,
     /// The sites to look at; empty = all that the tool lists.
     pub sites: Vec<SiteName>,
+}
+
+/// Customers by id, however they are kept.
+pub trait Customers {
+    /// The customer, if there is one with that id.
+    fn customer(&self, id: &CustomerId) -> Option<Cow<'_, Customer>>;
+}
+
+impl Customers for BTreeMap<CustomerId, Customer> {
+    fn customer(&self, id: &CustomerId) -> Option<Cow<'_, Customer>> {
+        self.get(id).map(Cow::Borrowed)
+    }
 }
 
 #[cfg(test)]

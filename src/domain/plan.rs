@@ -8,7 +8,7 @@ use chrono::NaiveDate;
 use super::calendar::Calendar;
 use super::campaign::{Campaign, CampaignId, Milestone, Standing};
 use super::case::{Case, CaseState};
-use super::customer::Customer;
+use super::customer::{Customer, Customers};
 use super::site::{CustomerId, SiteName};
 
 mod overtaken;
@@ -355,7 +355,7 @@ pub struct Pass {
 #[must_use]
 pub fn plan(
     cases: &[Case],
-    customers: &BTreeMap<CustomerId, Customer>,
+    customers: &impl Customers,
     campaigns: &[Campaign],
     calendar: &Calendar,
     policy: Policy,
@@ -371,7 +371,7 @@ pub fn plan(
     let mut tell: Vec<(&Case, Due)> = Vec::new();
     for case in cases {
         let nothing = |why: String| (case.customer.clone(), case.campaign.clone(), why);
-        let Some(customer) = customers.get(&case.customer) else {
+        let Some(customer) = customers.customer(&case.customer) else {
             pass.nothing.push(nothing("the customer is not in the customers file, or its row has an error".to_owned()));
             continue;
         };
@@ -379,7 +379,7 @@ pub fn plan(
             pass.nothing.push(nothing("the campaign is not in the configuration".to_owned()));
             continue;
         };
-        match decide(case, customer, campaign, calendar, policy, day) {
+        match decide(case, &customer, campaign, calendar, policy, day) {
             Decision::Nothing(why) => pass.nothing.push(nothing(why)),
             Decision::ResolveSilently => pass.resolved_silently.push((case.customer.clone(), case.campaign.clone())),
             Decision::Tell(due) => match waiting(case, &due)

@@ -37,6 +37,7 @@ pub(super) struct Record<'b> {
 }
 
 /// Reads record by record; blank lines are no records.
+#[derive(Clone)]
 pub(super) struct Records<'b> {
     bytes: &'b [u8],
     at: usize,
@@ -219,12 +220,36 @@ impl Record<'_> {
     }
 }
 
-/// The rows of a strict file, or everything that is wrong with its header.
-pub(super) fn rows(bytes: &[u8], charset: Charset) -> Result<Vec<Row>, Vec<RowError>> {
-    let mut records = Records::new(bytes);
-    let header = header_names(&mut records, charset)?;
-    let columns = columns(&header)?;
-    bounded(records)?.into_iter().map(|r| Ok(r.into_row(&columns, charset))).collect()
+/// A strict file, its header read.
+pub(super) struct Sheet<'b> {
+    /// What follows the header.
+    records: Records<'b>,
+    columns: Vec<Option<Column>>,
+    charset: Charset,
+}
+
+impl<'b> Sheet<'b> {
+    /// Reads the header, or says everything that is wrong with it.
+    pub fn of(bytes: &'b [u8], charset: Charset) -> Result<Self, Vec<RowError>> {
+        let mut records = Records::new(bytes);
+        let header = header_names(&mut records, charset)?;
+        let columns = columns(&header)?;
+        if let Some(record) = records.clone().filter(|r| !r.is_blank()).nth(super::MAX_CUSTOMERS) {
+            return Err(vec![too_many(&record)]);
+        }
+        Ok(Self { records, columns, charset })
+    }
+
+    /// The rows that hold something.
+    pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {
+        let records = self.records.clone().filter(|r| !r.is_blank());
+        records.map(|record| record.into_row(&self.columns, self.charset))
+    }
+}
+
+fn too_many(record: &Record) -> RowError {
+    let message = format!("the file has more than {} rows", super::MAX_CUSTOMERS);
+    RowError { line: record.line, column: None, message }
 }
 
 /// The header's cells, trimmed, each with its line.
@@ -258,8 +283,7 @@ pub(super) fn bounded(records: Records) -> Result<Vec<Record>, Vec<RowError>> {
     let mut rows = Vec::new();
     for record in records.filter(|r| !r.is_blank()) {
         if rows.len() == super::MAX_CUSTOMERS {
-            let message = format!("the file has more than {} rows", super::MAX_CUSTOMERS);
-            return Err(vec![RowError { line: record.line, column: None, message }]);
+            return Err(vec![too_many(&record)]);
         }
         rows.push(record);
     }

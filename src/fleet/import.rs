@@ -13,6 +13,7 @@ use super::column::{Column, did_you_mean};
 use super::csv::{Record, Records, bounded, header_names, missing};
 use super::member;
 use super::row::Row;
+use crate::domain::site::CustomerId;
 
 /// What became of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,13 +32,23 @@ pub fn import(bytes: &[u8]) -> Imported {
         Ok(mut rows) => {
             rows.iter_mut().for_each(clean);
             let csv = write(&rows);
-            let mut errors: Vec<RowError> =
-                member::read(rows, Path::new("")).quarantined.into_iter().flat_map(|q| q.errors).collect();
+            let mut errors = wrong(rows);
             errors.sort_by_key(|e| e.line);
             Imported { csv: errors.is_empty().then_some(csv), errors }
         }
         Err(errors) => Imported { csv: None, errors },
     }
+}
+
+/// What is wrong with the rows themselves.
+fn wrong(rows: Vec<Row>) -> Vec<RowError> {
+    let ids = |row: &Row| {
+        let id = CustomerId::new(row.shown(Column::CustomerId)).ok()?;
+        Some((id, row.line))
+    };
+    let shared = member::shared(rows.iter().filter_map(ids).collect());
+    let bad = rows.into_iter().filter_map(|row| member::one(row, &shared, Path::new("")).err());
+    bad.flat_map(|quarantined| quarantined.errors).collect()
 }
 
 fn rows(bytes: &[u8]) -> Result<Vec<Row>, Vec<RowError>> {

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::column::Column;
 use super::row::{Row, bad_text};
-use super::{Fleet, Logon, Member, Password, Quarantined};
+use super::{Logon, Member, Password, Quarantined};
 use crate::domain::campaign::CampaignId;
 use crate::domain::customer::{Address, BadAddress, Customer, Language};
 use crate::domain::site::{CustomerId, SiteName};
@@ -30,34 +30,27 @@ const MAX_ADDRESSES: usize = 30;
 /// The most sites in one cell.
 const MAX_SITES: usize = 1000;
 
-/// Checks every row. Rows that share an id are all quarantined: nobody can say which is right.
-pub(super) fn read(mut rows: Vec<Row>, base: &Path) -> Fleet {
-    let mut lines: HashMap<CustomerId, Vec<u64>> = HashMap::new();
-    for row in &mut rows {
-        row.read_id();
-        if let Some(id) = &row.id {
-            lines.entry(id.clone()).or_default().push(row.line);
-        }
-    }
-    let mut fleet = Fleet::default();
-    for mut row in rows {
-        if let Some(others) = row.id.as_ref().and_then(|id| lines.get(id)).filter(|l| l.len() > 1) {
-            let message = shared(others, row.line);
-            row.fail(Column::CustomerId, message);
-        }
-        if row.misaligned {
-            fleet.quarantined.push(row.into_quarantined());
-            continue;
-        }
-        match row.into_member(base) {
-            Ok(member) => fleet.members.push(member),
-            Err(quarantined) => fleet.quarantined.push(quarantined),
-        }
-    }
-    fleet
+/// Ids that stand in more than one row, with the lines of all of them.
+pub(super) type Shared = HashMap<CustomerId, Vec<u64>>;
+
+/// Which of these ids, each with its line, are shared.
+pub(super) fn shared(mut ids: Vec<(CustomerId, u64)>) -> Shared {
+    ids.sort_unstable();
+    let same = ids.chunk_by(|(a, _), (b, _)| a == b).filter(|rows| rows.len() > 1);
+    same.map(|rows| (rows[0].0.clone(), rows.iter().map(|(_, line)| *line).collect())).collect()
 }
 
-fn shared(lines: &[u64], own: u64) -> String {
+/// Checks a row. Rows that share an id are all quarantined: nobody can say which is right.
+pub(super) fn one(mut row: Row, shared: &Shared, base: &Path) -> Result<Member, Quarantined> {
+    row.read_id();
+    if let Some(others) = row.id.as_ref().and_then(|id| shared.get(id)) {
+        let message = stands_elsewhere(others, row.line);
+        row.fail(Column::CustomerId, message);
+    }
+    if row.misaligned { Err(row.into_quarantined()) } else { row.into_member(base) }
+}
+
+fn stands_elsewhere(lines: &[u64], own: u64) -> String {
     const SHOWN: usize = 5;
     let others: Vec<String> = lines.iter().filter(|l| **l != own).take(SHOWN).map(u64::to_string).collect();
     let more = if lines.len() > SHOWN + 1 { format!(" and {} more", lines.len() - SHOWN - 1) } else { String::new() };
@@ -69,6 +62,12 @@ fn shared(lines: &[u64], own: u64) -> String {
 }
 
 impl Row {
+    /// Its id and line, of a row that is for nothing else.
+    pub(super) fn take_id(&mut self) -> Option<(CustomerId, u64)> {
+        self.read_id();
+        Some((self.id.take()?, self.line))
+    }
+
     fn read_id(&mut self) {
         if self.misaligned {
             self.id = CustomerId::new(self.shown(Column::CustomerId)).ok();

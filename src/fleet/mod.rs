@@ -8,6 +8,7 @@ mod column;
 mod csv;
 mod import;
 mod member;
+mod members;
 mod row;
 mod toml;
 
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -23,6 +25,7 @@ use crate::domain::site::CustomerId;
 use crate::secret::{Secret, SecretError, SecretSource, refuse_exposed};
 
 pub use import::{Imported, import};
+pub use members::Members;
 
 /// The largest customers file, in bytes: the whole of it is read into memory.
 pub const MAX_FILE: u64 = 256 * 1024 * 1024;
@@ -102,6 +105,15 @@ pub struct Fleet {
     pub quarantined: Vec<Quarantined>,
 }
 
+/// The whole file in little memory, as what runs on it holds it.
+#[derive(Debug, Clone, Default)]
+pub struct Roster {
+    /// The good rows, in the file's order. No two have one id.
+    pub members: Arc<Members>,
+    /// The others. Several may have one id: that is then what is wrong with them.
+    pub quarantined: Vec<Quarantined>,
+}
+
 /// Why a customers file cannot be used at all.
 #[derive(Debug, thiserror::Error)]
 pub enum FleetError {
@@ -145,13 +157,44 @@ fn list(errors: &[RowError]) -> String {
 /// # Errors
 /// [`FleetError`] if the file as a whole cannot be used; a bad row is in [`Fleet::quarantined`].
 pub fn load(path: &Path) -> Result<Fleet, FleetError> {
+    let mut members = Vec::new();
+    let quarantined = each(path, |member| members.push(member))?;
+    Ok(Fleet { members, quarantined })
+}
+
+/// Reads a customers file as [`load`] does, and never holds all of its rows.
+///
+/// # Errors
+/// As [`load`].
+pub fn roster(path: &Path) -> Result<Roster, FleetError> {
+    let mut members = members::Packing::default();
+    let quarantined = each(path, |member| members.push(&member))?;
+    Ok(Roster { members: Arc::new(members.done()), quarantined })
+}
+
+/// Hands out the good rows; returns the others.
+fn each(path: &Path, mut good: impl FnMut(Member)) -> Result<Vec<Quarantined>, FleetError> {
     let kind = Kind::of(path).ok_or_else(|| FleetError::Kind(path.to_owned()))?;
     let bytes = read(path)?;
-    let rows = rows(&bytes, kind).map_err(|errors| FleetError::Invalid { path: path.to_owned(), errors })?;
-    if rows.iter().any(row::Row::holds_a_password) {
+    let rows = Rows::of(&bytes, kind).map_err(|errors| FleetError::Invalid { path: path.to_owned(), errors })?;
+    // Twice: what a row's id is worth is known once all others were seen.
+    let mut ids = Vec::new();
+    let mut exposes = false;
+    rows.each(|mut row| {
+        exposes |= row.holds_a_password();
+        ids.extend(row.take_id());
+    });
+    if exposes {
         refuse_exposed(path).map_err(FleetError::Exposed)?;
     }
-    Ok(member::read(rows, path.parent().unwrap_or(Path::new(""))))
+    let shared = member::shared(ids);
+    let base = path.parent().unwrap_or(Path::new(""));
+    let mut quarantined = Vec::new();
+    rows.each(|row| match member::one(row, &shared, base) {
+        Ok(member) => good(member),
+        Err(bad) => quarantined.push(bad),
+    });
+    Ok(quarantined)
 }
 
 /// How the file is written.
@@ -189,17 +232,33 @@ fn read(path: &Path) -> Result<Vec<u8>, FleetError> {
     Ok(bytes)
 }
 
-fn rows(bytes: &[u8], kind: Kind) -> Result<Vec<row::Row>, Vec<RowError>> {
-    let whole = |line, message| vec![RowError { line, column: None, message }];
-    let (charset, bytes) = charset::detect(bytes).map_err(|why| whole(1, why.to_string()))?;
-    match kind {
-        Kind::Csv => csv::rows(bytes, charset),
-        Kind::Toml => {
-            let text = charset.decode(bytes).ok_or_else(|| {
-                let good = bytes.split(|b| *b == b'\n').take_while(|line| charset.decode(line).is_some()).count();
-                whole(good as u64 + 1, format!("the file holds bytes that are no {}", charset.name()))
-            })?;
-            toml::rows(&text)
+/// The rows of a file whose header or syntax is good, as often as they are wanted.
+enum Rows<'b> {
+    Csv(csv::Sheet<'b>),
+    Toml(String),
+}
+
+impl<'b> Rows<'b> {
+    fn of(bytes: &'b [u8], kind: Kind) -> Result<Self, Vec<RowError>> {
+        let whole = |line, message| vec![RowError { line, column: None, message }];
+        let (charset, bytes) = charset::detect(bytes).map_err(|why| whole(1, why.to_string()))?;
+        match kind {
+            Kind::Csv => csv::Sheet::of(bytes, charset).map(Self::Csv),
+            Kind::Toml => {
+                let text = charset.decode(bytes).ok_or_else(|| {
+                    let good = bytes.split(|b| *b == b'\n').take_while(|line| charset.decode(line).is_some()).count();
+                    whole(good as u64 + 1, format!("the file holds bytes that are no {}", charset.name()))
+                })?;
+                toml::rows(&text)?;
+                Ok(Self::Toml(text))
+            }
+        }
+    }
+
+    fn each(&self, take: impl FnMut(row::Row)) {
+        match self {
+            Self::Csv(sheet) => sheet.rows().for_each(take),
+            Self::Toml(text) => toml::rows(text).unwrap_or_default().into_iter().for_each(take),
         }
     }
 }

@@ -40,6 +40,7 @@ pub(super) async fn page(State(shared): State<Shared>, visit: Visit, Path(id): P
     let ctx = shared.context();
     let config = &ctx.snapshot.config;
     let known = ctx.snapshot.customers.get(&id);
+    let known = known.as_ref();
     let quarantined = ctx.snapshot.fleet.quarantined.iter().find(|q| q.id.as_ref() == Some(&id));
     let left_out = history.len().saturating_sub(SHOWN);
     let content = context! {
@@ -127,7 +128,7 @@ fn next(ctx: &Context, case: &Case, language: Language) -> Option<Value> {
     let customer = snapshot.customers.get(&case.customer)?;
     let campaign = snapshot.config.campaigns.iter().map(|c| &c.campaign).find(|c| c.id == case.campaign)?;
     let today = calendar.day(ctx.now());
-    let (decision, because) = match decide(case, customer, campaign, calendar, snapshot.policy(), today) {
+    let (decision, because) = match decide(case, &customer, campaign, calendar, snapshot.policy(), today) {
         Decision::Tell(due) => (due.kind.as_str(), Some(due.because)),
         Decision::ResolveSilently => ("resolve_silently", None),
         Decision::Nothing(why) => ("nothing", Some(why)),
@@ -137,13 +138,13 @@ fn next(ctx: &Context, case: &Case, language: Language) -> Option<Value> {
     let policy = snapshot.policy();
     let coming = match case.state {
         CaseState::Open => {
-            walk(cases, &snapshot.customers, campaigns, calendar, policy, today, today + AHEAD, usize::MAX)
+            walk(cases, &*snapshot.customers, campaigns, calendar, policy, today, today + AHEAD, usize::MAX)
         }
         CaseState::Resolved { .. } => Vec::new(),
     };
     Some(context! {
         decision, because,
-        deadline => render::day(campaign.deadline_of(customer), language),
+        deadline => render::day(campaign.deadline_of(&customer), language),
         coming => coming.iter().take(6).map(|(day, planned)| context! {
             day => render::day(*day, language), kind => planned.due.kind.as_str(),
             milestone => planned.due.milestone.map(|m| m.to_string()), because => planned.due.because.clone(),

@@ -31,7 +31,7 @@ pub(super) async fn page(State(shared): State<Shared>, visit: Visit) -> Result<R
             let config = &snapshot.config;
             let allowed = guard::new_notices_allowed(config.safety.max_new_notices, snapshot.customers.len());
             let campaigns = snapshot.campaigns();
-            walk(&cases, &snapshot.customers, &campaigns, &config.calendar, snapshot.policy(), today, to, allowed)
+            walk(&cases, &*snapshot.customers, &campaigns, &config.calendar, snapshot.policy(), today, to, allowed)
         })
         .await?;
     let mut days: BTreeMap<NaiveDate, Vec<Planned>> = BTreeMap::new();

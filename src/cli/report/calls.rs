@@ -51,8 +51,8 @@ fn row(material: &Material<'_>, case: &Case, call: &ToCall) -> Vec<Value> {
     vec![
         json!(case.customer.as_str()),
         json!(material.name(&case.customer)),
-        json!(customer.and_then(|c| c.contact_name.as_ref())),
-        json!(customer.and_then(|c| c.phone.as_ref())),
+        json!(customer.as_ref().and_then(|c| c.contact_name.as_ref())),
+        json!(customer.as_ref().and_then(|c| c.phone.as_ref())),
         json!(case.campaign.0),
         json!(case.reference.0),
         json!(case.standing(standing).map(|(name, _)| name.as_str()).collect::<Vec<_>>()),

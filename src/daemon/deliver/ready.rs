@@ -51,7 +51,7 @@ pub(super) async fn prepare(ctx: &Context, owner: &str, claimed: Claimed) -> any
     let not_before = mailing::not_before(ctx);
     let looked = delivery.evidence_at < not_before;
     if looked {
-        match look::check(ctx, member).await? {
+        match look::check(ctx, &member).await? {
             Some(fresh) => state = fresh,
             None => return overtaken("the customer is not in the store any more"),
         }

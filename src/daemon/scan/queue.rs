@@ -155,19 +155,18 @@ impl Queue {
     /// scan) has a blank state.
     async fn load(&mut self, ctx: &Context, numbers: Vec<usize>) -> anyhow::Result<()> {
         let snapshot = &ctx.snapshot;
-        let id = |number: &usize| &snapshot.fleet.members[*number].customer.id;
-        let ids: Vec<CustomerId> = numbers.iter().map(|n| id(n).clone()).collect();
+        let ids: Vec<CustomerId> = numbers.iter().map(|number| snapshot.fleet.members.id_at(*number)).collect();
         let mut known: HashMap<CustomerId, CustomerState> =
             ctx.store.customer_states(&ids).await?.into_iter().map(|s| (s.id.clone(), s)).collect();
-        for number in numbers {
-            let state = known.remove(id(&number));
+        for (number, id) in numbers.into_iter().zip(&ids) {
+            let state = known.remove(id);
             if state.is_none() && !self.no_save {
-                tracing::error!(customer = %id(&number), "the store does not know this customer");
+                tracing::error!(customer = %id, "the store does not know this customer");
             }
-            let member = &snapshot.fleet.members[number];
+            let member = snapshot.fleet.members.at(number);
             self.waiting.push_back(Waiting {
                 number,
-                state: state.unwrap_or_else(|| unknown(id(&number))),
+                state: state.unwrap_or_else(|| unknown(id)),
                 host: snapshot.config.connector.host(member.logon.url.as_ref()),
                 probe: false,
             });

@@ -59,7 +59,7 @@ impl Shares {
     /// When the store fails.
     pub async fn put(&self, ctx: &Context, turns: &[Turn]) -> anyhow::Result<()> {
         let size = turns.len().div_ceil(SHARES).clamp(1, SHARE_MAX);
-        let id = |turn: &Turn| ctx.snapshot.fleet.members[turn.number as usize].customer.id.clone();
+        let id = |turn: &Turn| ctx.snapshot.fleet.members.id_at(turn.number as usize);
         let shares: Vec<Vec<CustomerId>> = turns.chunks(size).map(|some| some.iter().map(id).collect()).collect();
         ctx.store.put_shares(self.run, &fleet(&ctx.snapshot), &shares).await.context("cannot share the scan out")
     }
@@ -134,7 +134,8 @@ impl Shares {
 /// Recognises the customers file: nodes with different ones do not share a scan.
 pub fn fleet(snapshot: &Snapshot) -> String {
     let mut digest = Sha256::new();
-    for member in &snapshot.fleet.members {
+    let members = &snapshot.fleet.members;
+    for member in (0..members.len()).map(|number| members.at(number)) {
         digest.update(member.customer.id.as_str());
         digest.update([0]);
         digest.update(&member.fingerprint);

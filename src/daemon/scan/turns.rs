@@ -66,8 +66,8 @@ pub async fn order(
         }
     }
     // Before the first scan that writes, the store knows nobody.
-    for (number, member) in members.iter().enumerate().filter(|(n, _)| !known[*n]) {
-        if chosen(&member.customer.id) {
+    for number in (0..members.len()).filter(|number| !known[*number]) {
+        if chosen(&members.id_at(number)) {
             turns.push(Turn { urgency: Urgency::NeverSeen, looked: 0, number: place(number) });
         }
     }
@@ -77,10 +77,11 @@ pub async fn order(
 
 fn turn(snapshot: &Snapshot, state: &ScanTurn, number: usize, now: Timestamp) -> Turn {
     let today = snapshot.config.calendar.day(now);
-    let customer = &snapshot.fleet.members[number].customer;
+    // Only of those with an open case: it is unpacked for it.
+    let customer = (!state.open.is_empty()).then(|| snapshot.fleet.members.customer_at(number));
     let left = |id: &CampaignId| {
         let campaign = snapshot.config.campaigns.iter().map(|c| &c.campaign).find(|c| c.id == *id)?;
-        Some((campaign.deadline_of(customer) - today).num_days())
+        Some((campaign.deadline_of(customer.as_ref()?) - today).num_days())
     };
     let nearest = state.open.iter().filter_map(left).min().filter(|days| *days <= NEAR);
     let urgency = match (nearest, state.scanned_at) {

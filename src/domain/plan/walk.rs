@@ -4,7 +4,7 @@
 //! scan a day more and a case that waits only for `confirm_resolved` is resolved on the way. Nothing is written; the
 //! cases handed in are not changed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use chrono::NaiveDate;
 
@@ -12,7 +12,7 @@ use super::{NoticeKind, Planned, Policy, plan};
 use crate::domain::calendar::Calendar;
 use crate::domain::campaign::{Campaign, CampaignId, Standing};
 use crate::domain::case::{Case, CaseState, Told};
-use crate::domain::customer::Customer;
+use crate::domain::customer::Customers;
 use crate::domain::site::CustomerId;
 
 /// The farthest a walk goes, in days: ten years. A later end is cut off, so that a mistyped year ends too.
@@ -26,7 +26,7 @@ const DAYS_MAX: usize = 3_660;
 #[allow(clippy::too_many_arguments, reason = "they are the planner's own inputs, and the days")]
 pub fn walk(
     cases: &[Case],
-    customers: &BTreeMap<CustomerId, Customer>,
+    customers: &impl Customers,
     campaigns: &[Campaign],
     calendar: &Calendar,
     policy: Policy,
