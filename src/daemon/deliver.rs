@@ -29,7 +29,7 @@ use crate::domain::delivery::{
 };
 use crate::mail::pace::Pace;
 use crate::mail::{Outgoing, Transport};
-use crate::store::{Claimed, Delivery, RunCounts, SiteCounts};
+use crate::store::{Claimed, Delivery, RunCounts, SiteCounts, StoreError};
 
 /// How long a claim lasts: longer than the longest wait for an answer (10 minutes after the final dot).
 const LEASE: TimeDelta = TimeDelta::minutes(20);
@@ -183,7 +183,13 @@ async fn recover(ctx: &Context, owner: &str, all: bool) -> anyhow::Result<()> {
         ctx.store.free_claims(owner).await?;
         ctx.store.free_operator_mails(owner, now).await?;
     }
-    for orphan in ctx.store.take_orphans(owner, all, now, now + LEASE).await? {
+    let orphans = loop {
+        match ctx.store.take_orphans(owner, all, now, now + LEASE).await {
+            Err(StoreError::SetAside(aside)) => alert::of_set_aside(ctx, &aside).await,
+            orphans => break orphans?,
+        }
+    };
+    for orphan in orphans {
         let attempt = Attempt::whole(Outcome::Unknown, "the sending process ended before it heard the answer");
         tracing::warn!(delivery = %orphan.delivery.id, "was in flight when its process ended: acceptance unknown");
         record(ctx, owner, &orphan.delivery, &attempt).await?;
@@ -391,7 +397,7 @@ async fn take<'a>(shared: &'a Shared, ctx: &Context, owner: &str) -> anyhow::Res
             return Ok(Err(if due { Step::NotYet(far.min(POLL)) } else { Step::Idle(far) }));
         }
     };
-    let Some(claimed) = ctx.store.claim(owner, now, now + LEASE).await? else {
+    let Some(claimed) = claim(ctx, owner).await? else {
         let next = ctx.store.next_due().await?;
         let wait = next.map_or(POLL, |at| (at - now).to_std().unwrap_or(Duration::ZERO).max(MIN_WAIT));
         return Ok(Err(Step::Idle(wait)));
@@ -401,14 +407,24 @@ async fn take<'a>(shared: &'a Shared, ctx: &Context, owner: &str) -> anyhow::Res
 
 /// Claims the next mail, if it may leave at once.
 async fn take_next<'a>(shared: &'a Shared, ctx: &Context, owner: &str) -> Next<'a> {
-    let now = ctx.now();
     if shared.stop.is_cancelled() || !may_send(shared, ctx).await {
         return Next::Unasked;
     }
     let Ok(place) = shared.line.enter() else { return Next::Unasked };
-    match ctx.store.claim(owner, now, now + LEASE).await {
+    match claim(ctx, owner).await {
         Ok(claimed) => claimed.map_or(Next::Unasked, |claimed| Next::Mail(Box::new(InHand { claimed, place }))),
         Err(error) => Next::Trouble(error.into()),
+    }
+}
+
+/// The next mail that can be read. Ends: each one that cannot has left the queue.
+async fn claim(ctx: &Context, owner: &str) -> crate::store::Result<Option<Claimed>> {
+    loop {
+        let now = ctx.now();
+        match ctx.store.claim(owner, now, now + LEASE).await {
+            Err(StoreError::SetAside(aside)) => alert::of_set_aside(ctx, &aside).await,
+            claimed => return claimed,
+        }
     }
 }
 
