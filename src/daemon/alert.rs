@@ -18,7 +18,7 @@ use crate::domain::alert::Cause;
 use crate::domain::campaign::Standing;
 use crate::domain::case::CaseEvent;
 use crate::domain::customer::Language;
-use crate::domain::delivery::{Attempt, DeliveryState, Held, Outcome};
+use crate::domain::delivery::{Attempt, DeliveryId, DeliveryKey, DeliveryState, Held, Outcome};
 use crate::domain::observation::{Reason, Verdict};
 use crate::domain::site::CustomerId;
 use crate::store::{Day, Delivery, LookChange, NewAlert, SetAside};
@@ -264,6 +264,21 @@ pub async fn of_attempt(ctx: &Context, delivery: &Delivery, attempt: &Attempt, s
         raise(ctx, &[NewAlert { cause, key: delivery.id.to_string(), customer, detail }]).await;
     }
     way_out(ctx, attempt).await;
+}
+
+/// Notices that came back because of us, and what the recipients' servers said: told at once, every further mail may go the
+/// same way.
+pub async fn of_own_fault(ctx: &Context, notices: impl Iterator<Item = (DeliveryKey, DeliveryId, String)>) {
+    let alert = |(key, id, said): (DeliveryKey, DeliveryId, String)| NewAlert {
+        cause: Cause::OwnFault,
+        key: id.to_string(),
+        customer: named(ctx, &key.customer),
+        detail: format!("{}: {said}", words::delivery(language(ctx), key.kind, id)),
+    };
+    let alerts: Vec<NewAlert> = notices.map(alert).collect();
+    if !alerts.is_empty() {
+        raise(ctx, &alerts).await;
+    }
 }
 
 /// A mail was taken out of the queue because nobody can read its row.
