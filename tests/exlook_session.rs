@@ -293,7 +293,9 @@ async fn a_refusal_is_told_by_its_kind_and_never_tried_again() {
         ("maintenance", Reason::Maintenance, || html("<h1>メンテナンス中です</h1>")),
         ("maintenance in the tool's frame", Reason::Maintenance, || {
             let again = "<a href=\"javascript:__doPostBack('again','')\">再読み込み</a>";
-            html(&format!("<form method=post><h2>メンテナンスのお知らせ</h2><p>保守作業を行っています</p>{again}</form>"))
+            html(&format!(
+                "<form method=post><h2>メンテナンスのお知らせ</h2><p>保守作業を行っています</p>{again}</form>"
+            ))
         }),
         ("maintenance to come, and tabs", Reason::LayoutChanged, || {
             let tab = "<a href=\"javascript:__doPostBack('tab1','')\">お客様情報</a>";

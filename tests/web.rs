@@ -373,7 +373,7 @@ async fn many_readers_ask_the_store_two_at_a_time_and_nothing_else_waits_for_the
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_asked_for_a_scan_and_which_contact_is_dead_and_how_the_reload_went_are_shown() {
-    let site = Site::start(vec![affected("A1"), affected("B2")], &users()).await;
+    let mut site = Site::start(vec![affected("A1"), affected("B2")], &users()).await;
     site.scan_and_tell().await;
     let customer = CustomerId::new("A1").unwrap();
     let dead = DeadContact {
@@ -387,6 +387,7 @@ async fn who_asked_for_a_scan_and_which_contact_is_dead_and_how_the_reload_went_
     let text = "a***@a1.example: the address is dead: 550 5.1.1 no such user".to_owned();
     let finding = BounceFinding { delivery: DeliveryId(1), word: "dead", text, dead: Some(dead), came_back: None };
     assert!(site.bench.ctx.store.record_bounce("digest", "dead", &[finding], site.bench.clock.now()).await.unwrap());
+    site.serve(site.live.clone()).await; // with new numbers
     let (cookie, csrf) = site.sign_in().await;
     assert_eq!(site.post("/customers/B2/scan", &cookie, &[("csrf", &csrf)]).await.status, 303);
 

@@ -513,7 +513,11 @@ async fn send<'a>(
 /// The server refuses us: nobody sends for a while. Before the outcome is written, so that no other worker meets it too.
 async fn block(shared: &Shared, ctx: &Context, attempt: &Attempt) {
     let until = ctx.now() + BLOCKED_WAIT;
-    tracing::error!("the mail server refuses our account, nothing leaves before {}: {}", local(ctx, until), attempt.reply);
+    tracing::error!(
+        "the mail server refuses our account, nothing leaves before {}: {}",
+        local(ctx, until),
+        attempt.reply
+    );
     shared.blocked.set(ctx, until).await;
 }
 

@@ -453,7 +453,9 @@ fn log(planned: &Planned, fate: &Fate) {
             let held = held.as_str();
             tracing::warn!(%customer, %kind, delivery = %id, "{kind} notice of {customer} held, {held} (delivery {id}): {because}");
         }
-        Fate::WouldQueue => tracing::info!(%customer, %kind, "dry-run, {kind} notice of {customer} not queued: {because}"),
+        Fate::WouldQueue => {
+            tracing::info!(%customer, %kind, "dry-run, {kind} notice of {customer} not queued: {because}")
+        }
         Fate::Overtaken(why) => tracing::info!(%customer, %kind, "{kind} notice of {customer} overtaken: {why}"),
         Fate::NotFresh(why) => tracing::warn!(%customer, %kind, "{kind} notice of {customer} not sent: {why}"),
         Fate::Duplicate => tracing::info!(%customer, %kind, "{kind} notice of {customer} is in the outbox already"),

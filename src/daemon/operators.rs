@@ -204,7 +204,12 @@ pub async fn send(
     match &state {
         DeliveryState::Sent => tracing::info!(id, kind, "the operators' mail ({kind}) is sent"),
         DeliveryState::Queued { not_before } => {
-            tracing::error!(id, kind, "the operators' mail ({kind}) did not leave, again at {}: {reply}", local(ctx, *not_before));
+            tracing::error!(
+                id,
+                kind,
+                "the operators' mail ({kind}) did not leave, again at {}: {reply}",
+                local(ctx, *not_before)
+            );
         }
         _ => tracing::error!(id, kind, "the operators' mail ({kind}) failed ({}): {reply}", state.as_str()),
     }

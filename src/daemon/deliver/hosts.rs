@@ -51,7 +51,9 @@ impl Hosts {
             Admission::Probe => true,
             Admission::Later(_) => {
                 let host = host.as_deref().unwrap_or_default();
-                return Ok(Look::NotNow(format!("not looked at again before sending: {host} fails and is left in peace")));
+                return Ok(Look::NotNow(format!(
+                    "not looked at again before sending: {host} fails and is left in peace"
+                )));
             }
             Admission::GivenUp(failure) => return Ok(Look::NotNow(failure.detail)),
         };

@@ -31,7 +31,7 @@ pub(super) const BEGIN_SET: &str = concat!(
          lease_until = CAST(j.value ->> 3 AS BIGINT), state_at = CAST(j.value ->> 2 AS BIGINT) \
      FROM json_each(?1) AS j WHERE d.id = CAST(j.value ->> 0 AS BIGINT) AND d.owner = j.value ->> 1 AND d.state = 'queued' AND ",
     free_of_holds!(),
-    " RETURNING d.id, d.attempts"
+    " RETURNING id, attempts"
 );
 
 pub(super) const OPEN_ATTEMPT_SET: &str = "INSERT INTO attempts (delivery, number, owner, started_at) \
