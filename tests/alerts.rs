@@ -27,6 +27,7 @@ use kigen::domain::alert::Cause;
 use kigen::domain::customer::Language;
 use kigen::domain::site::{AuthMethod, ServerType};
 use kigen::store::{By, Hold, HoldKind, NewAlert};
+use sqlx::Connection;
 use tokio_util::sync::CancellationToken;
 
 /// The text part of a mail to the operators.
@@ -554,9 +555,16 @@ async fn a_dead_contact_is_told_planned_around_called_and_revived() {
     let facts = kigen::daemon::digest::facts(&bench.ctx, bench.clock.now()).await.unwrap();
     let calls: Vec<_> = facts.calls.iter().map(|c| (c.id.as_str(), c.phone.as_deref(), c.why)).collect();
     assert_eq!(calls, [("A1", None, "the notice came back"), ("B1", Some("03-0000-0001"), "every address is dead")]);
-    assert_eq!(bench.ctx.store.concerns(2).await.unwrap().untold, 2, "and the dashboard counts the same");
+    assert_eq!(untold::count(&bench.ctx).await.unwrap(), 2, "and the dashboard counts the same");
+
+    assert_eq!(facts.planned, [("first", 1)], "the digest counts what is told again, as the plan does");
 
     tokio::task::block_in_place(|| {
+        let soon = lab.config_text().replace("notices = \"0 0 1 1 *\"", "notices = \"* * * * *\"");
+        write_private(&lab.path("soon.toml"), soon.as_bytes());
+        let check = kigen_command(&lab.path("soon.toml"), &["check"]).output().unwrap();
+        let check = String::from_utf8(check.stdout).unwrap();
+        assert!(check.contains(" would send 1: 1 first"), "{check}");
         let calls = rows(&lab.kigen_ok(&["report", "calls", "--format", "jsonl"]));
         let whom: Vec<_> = calls.iter().map(|c| c["customer"].as_str().unwrap()).collect();
         assert_eq!(whom, ["A1", "B1"]);
@@ -605,4 +613,26 @@ async fn a_dead_contact_is_told_planned_around_called_and_revived() {
 async fn plan_at(lab: &Lab, ahead: TimeDelta) -> Vec<serde_json::Value> {
     let at = (today() + ahead).to_string();
     tokio::task::block_in_place(|| rows(&lab.kigen_ok(&["plan", "--at", &at, "--format", "jsonl"])))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_whose_row_contradicts_itself_is_told_and_stops_nobody_elses() {
+    let lab = lab(["A1", "B1", "C1"].map(affected).into()).await;
+    let bench = lab.open(SystemClock.now()).await;
+    bench.scan().await;
+    bench.pass().await;
+    let file = sqlx::sqlite::SqliteConnectOptions::new().filename(lab.path("kigen.db"));
+    let mut connection = sqlx::sqlite::SqliteConnection::connect_with(&file).await.unwrap();
+    let spoil = "UPDATE deliveries SET rendered_for = 'someday' WHERE id = 1";
+    sqlx::raw_sql(spoil).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    assert_eq!(bench.deliver().await.sent, 2, "the others' mail leaves");
+    tell(&bench).await;
+    let said = lab.alerted().iter().map(text).find(|text| text.starts_with("1 notice failed")).unwrap();
+    assert!(said.contains("delivery 1 was set aside: the row contradicts itself: no civil day"), "{said}");
+    tokio::task::block_in_place(|| {
+        let failed = rows(&lab.kigen_ok(&["outbox", "list", "--state", "failed", "--format", "jsonl"]));
+        assert_eq!((failed.len(), &failed[0]["id"]), (1, &1.into()));
+        assert!(failed[0]["detail"].as_str().unwrap().starts_with("the row contradicts itself"), "{failed:?}");
+    });
 }

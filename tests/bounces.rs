@@ -7,11 +7,15 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use common::{Bench, Lab, Settings, affected};
+use kigen::clock::Clock;
 use kigen::daemon::bounces::{self, Bounces};
+use kigen::daemon::operators::{Tending, tend};
 use kigen::demo::mail_server::Received;
+use kigen::domain::alert::Cause;
 use kigen::domain::delivery::DeliveryId;
 use kigen::domain::site::CustomerId;
 use kigen::mail::bounce::{self, Class, READ_MAX};
+use kigen::store::NewAlert;
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
@@ -341,4 +345,57 @@ async fn without_marks_identifier_and_date_prove_it_and_a_new_address_lives() {
     let bench = lab.open(morning() + TimeDelta::days(4)).await;
     bench.pass().await;
     assert_eq!(dead(&bench).await, [""; 0]);
+}
+
+/// Alerts of that cause that the operators have not been told of: how many, and the first one's words.
+async fn alerted(bench: &Bench, cause: Cause) -> Option<(u64, String)> {
+    let group = bench.ctx.store.untold_alerts().await.unwrap().into_iter().find(|group| group.cause == cause)?;
+    let rows = bench.ctx.store.alerts_of(&group, 10).await.unwrap();
+    Some((rows.len() as u64, rows[0].detail.clone()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_back_because_of_us_is_told_at_once_and_spares_the_address() {
+    let lab = lab("").await;
+    let (bench, mails) = told(&lab).await;
+    let mail = mail_to(&mails, "admin@a1.example");
+    let refused = "550 5.7.26 Unauthenticated email is not accepted due to domain's DMARC policy";
+    put(&lab, "1.a.mx", &report(mail, &mail.envelope_from, "admin@a1.example", refused));
+    assert_eq!(read(&bench).await, [("own_fault", 1)]);
+    assert_eq!(dead(&bench).await, [""; 0], "it says nothing of the address");
+    let (count, said) = alerted(&bench, Cause::OwnFault).await.expect("an alert");
+    assert_eq!(count, 1);
+    assert!(said.contains("5.7.26") && said.contains("a***@a1.example") && !said.contains("admin@"), "{said}");
+    tend(&bench.ctx, &mut Tending::default()).await.unwrap();
+    bench.deliver().await;
+    assert!(!lab.alerted().is_empty() && alerted(&bench, Cause::OwnFault).await.is_none(), "it is mailed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mailbox_that_cannot_be_read_is_told_until_it_can() {
+    let lab = lab("").await;
+    let bench = lab.open(morning()).await;
+    let (box_, aside) = (lab.path("bounces"), lab.path("aside"));
+    let try_read = async || bounces::read(&bench.ctx, None, &CancellationToken::new()).await;
+    let standing = async || {
+        let again = NewAlert {
+            cause: Cause::BouncesUnread,
+            key: String::new(),
+            customer: None,
+            detail: "asked by the test".to_owned(),
+        };
+        // What stands is told once: raised again it is no news; after its end it is.
+        bench.go(TimeDelta::hours(2));
+        tend(&bench.ctx, &mut Tending::default()).await.unwrap();
+        bench.ctx.store.raise(&[again], bench.clock.now()).await.unwrap();
+        alerted(&bench, Cause::BouncesUnread).await.is_none()
+    };
+    std::fs::rename(&box_, &aside).unwrap();
+    for _ in 0..2 {
+        try_read().await.unwrap_err();
+    }
+    assert!(standing().await, "it stands, and was told");
+    std::fs::rename(&aside, &box_).unwrap();
+    try_read().await.unwrap();
+    assert!(!standing().await, "it is over, so that the next one is news");
 }

@@ -285,12 +285,22 @@ async fn a_refusal_is_told_by_its_kind_and_never_tried_again() {
     let change =
         "<form method=post><input type=password name=o><input type=password name=n><button>変更</button></form>";
     type Row = (&'static str, Reason, fn() -> Response);
-    let rows: [Row; 7] = [
+    let rows: [Row; 9] = [
         ("wrong password", Reason::LogonRefused, || html(&logon("アカウントまたはパスワードが違います。"))),
         ("no message", Reason::LogonRefused, || html(&logon(""))),
         ("locked", Reason::AccountLocked, || html(&logon("アカウントがロックされています。"))),
         ("expired", Reason::PasswordChangeRequired, || html(&logon("パスワードの有効期限が切れています。"))),
         ("maintenance", Reason::Maintenance, || html("<h1>メンテナンス中です</h1>")),
+        ("maintenance in the tool's frame", Reason::Maintenance, || {
+            let again = "<a href=\"javascript:__doPostBack('again','')\">再読み込み</a>";
+            html(&format!(
+                "<form method=post><h2>メンテナンスのお知らせ</h2><p>保守作業を行っています</p>{again}</form>"
+            ))
+        }),
+        ("maintenance to come, and tabs", Reason::LayoutChanged, || {
+            let tab = "<a href=\"javascript:__doPostBack('tab1','')\">お客様情報</a>";
+            html(&format!("<form method=post><p>次の土曜日に定期メンテナンスを実施します。</p>{tab}</form>"))
+        }),
         ("a redirect back to log-on", Reason::LogonRefused, || redirect("/app/logon.aspx?error=1")),
         ("error page", Reason::HttpStatus, || {
             (StatusCode::INTERNAL_SERVER_ERROR, "<h1>Server Error in '/' Application.</h1>").into_response()

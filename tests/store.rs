@@ -42,6 +42,9 @@ pub trait House: Send + Sync {
     /// Opens the same state once more.
     async fn open(&self) -> Arc<dyn Store>;
 
+    /// Changes rows behind the store's back.
+    async fn spoil(&self, sql: &'static str);
+
     /// Whether other nodes may be at work on it: then only a lease that ran out says that somebody is gone.
     fn shared(&self) -> bool;
 }
@@ -75,6 +78,10 @@ impl House for SqliteHouse {
         store::open(&StateUrl::Sqlite(self.file())).await.unwrap()
     }
 
+    async fn spoil(&self, sql: &'static str) {
+        sqlite_file::run(&self.file(), sql).await;
+    }
+
     fn shared(&self) -> bool {
         false
     }
@@ -102,6 +109,10 @@ impl PostgresHouse {
 impl House for PostgresHouse {
     async fn open(&self) -> Arc<dyn Store> {
         store::open(&StateUrl::Postgres(self.state())).await.unwrap()
+    }
+
+    async fn spoil(&self, sql: &'static str) {
+        postgres::Server::shared().execute(self.state().url.path().trim_start_matches('/'), sql).await;
     }
 
     fn shared(&self) -> bool {
@@ -157,6 +168,8 @@ promises! {
         a_message_is_replaced_only_while_no_server_may_hold_it,
         release_and_drop,
         what_a_server_may_hold_is_never_dropped,
+        what_nobody_can_read_is_set_aside,
+        in_flight_and_unreadable_is_unknown,
         reminders_answer_what_was_sent,
         a_case_knows_what_was_told;
     desk:

@@ -81,8 +81,9 @@ async fn two_campaigns_stand_beside_each_other_each_with_its_own_days() {
     let deadline = common::today() + TimeDelta::days(30);
     let campaign = format!("deadline = {deadline}\n{ews}");
     let lab = Lab::with(vec![affected("A1")], common::Settings { campaign, ..common::Settings::default() }).await;
-    let site = Site::with(lab, "").await;
+    let mut site = Site::with(lab, "").await;
     site.scan_and_tell().await;
+    site.serve(site.live.clone()).await; // with new numbers
     let page = site.get("/?lang=en").await.text;
     for part in ["exchange-online-basic-auth", "exchange-online-ews", "Sites on Exchange Online", "Begins"] {
         assert!(page.contains(part), "{part}");
@@ -96,7 +97,7 @@ async fn two_campaigns_stand_beside_each_other_each_with_its_own_days() {
 async fn what_others_wrote_stays_text() {
     let lab = Lab::start(vec![affected("A1")]).await;
     lab.write_customers(|_, column| if column == "name" { EVIL.to_owned() } else { String::new() });
-    let site = Site::with(lab, "").await;
+    let mut site = Site::with(lab, "").await;
     site.scan_and_tell().await;
     let by = Hold {
         kind: HoldKind::Paused,
@@ -105,6 +106,7 @@ async fn what_others_wrote_stays_text() {
         set_at: site.bench.clock.now(),
     };
     site.bench.ctx.store.set_hold(&by).await.unwrap();
+    site.serve(site.live.clone()).await; // with new numbers
     let searched = format!("/customers?q={}", "%3Cimg%20src");
     for path in PAGES.iter().copied().chain(["/mails/1", searched.as_str()]) {
         let answer = site.get(path).await;
@@ -299,6 +301,36 @@ async fn large_requests_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_first_reader_finds_the_fleets_numbers_ready() {
+    let mut site = Site::start(vec![affected("A1")], "").await;
+    // It counts, and fails nobody.
+    let store = FaultyStore::new(site.bench.ctx.store.clone(), Fault::Error, usize::MAX);
+    let mut ctx = site.bench.ctx.clone();
+    ctx.store = store.clone();
+    let made = std::time::Instant::now();
+    site.serve(Live::new(ctx)).await;
+    let all = tokio::task::spawn_blocking({
+        let store = store.clone();
+        move || {
+            let (mut calls, mut since) = (0, std::time::Instant::now());
+            common::wait_until("the numbers are read", || {
+                if store.calls() != calls {
+                    (calls, since) = (store.calls(), std::time::Instant::now());
+                }
+                calls > 0 && since.elapsed() > std::time::Duration::from_millis(700)
+            });
+            calls
+        }
+    });
+    let all = all.await.unwrap();
+    assert!(all >= 10, "read although nobody asked: {all} calls");
+    assert_eq!(site.get("/").await.status, 200);
+    if made.elapsed() < std::time::Duration::from_secs(4) {
+        assert_eq!(store.calls(), all, "what was read is shown");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_readers_ask_the_store_two_at_a_time_and_nothing_else_waits_for_them() {
     let mut site = Site::start(vec![affected("A1")], "").await;
     // From its first call on this store answers nobody.
@@ -341,7 +373,7 @@ async fn many_readers_ask_the_store_two_at_a_time_and_nothing_else_waits_for_the
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_asked_for_a_scan_and_which_contact_is_dead_and_how_the_reload_went_are_shown() {
-    let site = Site::start(vec![affected("A1"), affected("B2")], &users()).await;
+    let mut site = Site::start(vec![affected("A1"), affected("B2")], &users()).await;
     site.scan_and_tell().await;
     let customer = CustomerId::new("A1").unwrap();
     let dead = DeadContact {
@@ -355,6 +387,7 @@ async fn who_asked_for_a_scan_and_which_contact_is_dead_and_how_the_reload_went_
     let text = "a***@a1.example: the address is dead: 550 5.1.1 no such user".to_owned();
     let finding = BounceFinding { delivery: DeliveryId(1), word: "dead", text, dead: Some(dead), came_back: None };
     assert!(site.bench.ctx.store.record_bounce("digest", "dead", &[finding], site.bench.clock.now()).await.unwrap());
+    site.serve(site.live.clone()).await; // with new numbers
     let (cookie, csrf) = site.sign_in().await;
     assert_eq!(site.post("/customers/B2/scan", &cookie, &[("csrf", &csrf)]).await.status, 303);
 

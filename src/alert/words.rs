@@ -152,6 +152,15 @@ pub fn delivery(language: Language, kind: NoticeKind, id: impl std::fmt::Display
     }
 }
 
+/// A mail whose row in the state contradicts itself.
+#[must_use]
+pub fn set_aside(language: Language, id: impl std::fmt::Display, why: &str) -> String {
+    match language {
+        Ja => format!("送信箱の番号 {id} は状態の記録が矛盾しているため送信を取りやめました ({why})"),
+        En => format!("delivery {id} was set aside: {why}"),
+    }
+}
+
 /// A customer is untold, and its deadline is near.
 #[must_use]
 pub fn deadline(language: Language, deadline: chrono::NaiveDate, left: i64, why: &str) -> String {

@@ -9,13 +9,13 @@ use super::{EXIT_CONFIG, Global, output};
 use crate::config::{Config, StateUrl};
 use crate::daemon::reload::{self, LoadError};
 use crate::daemon::running::{self, Running};
-use crate::daemon::{Snapshot, schedule};
+use crate::daemon::{Snapshot, bounces, schedule};
 use crate::domain::campaign::Campaign;
 use crate::domain::case::{Case, CaseState};
-use crate::domain::plan::{self, NoticeKind};
+use crate::domain::plan::NoticeKind;
 use crate::mail::dkim::{DkimError, Signer};
 use crate::notice::TemplateError;
-use crate::store::{self, RunKind, StoreError};
+use crate::store::{self, RunKind, Store, StoreError};
 use crate::{app, config, fleet};
 
 /// How many runs of each schedule are shown.
@@ -149,19 +149,24 @@ async fn next_notices(snapshot: &Snapshot, day: NaiveDate) -> anyhow::Result<Str
         }
         store => store?,
     };
-    let cases = store.cases_to_plan(day).await;
-    let running = running::recall(store.as_ref()).await;
+    let text = next_notices_of(snapshot, store.as_ref(), day).await;
     store.close().await;
-    let (cases, running) = (cases?, running?);
+    text
+}
+
+async fn next_notices_of(snapshot: &Snapshot, store: &dyn Store, day: NaiveDate) -> anyhow::Result<String> {
+    let config = &snapshot.config;
+    let cases = store.cases_to_plan(day).await?;
+    let running = running::recall(store).await?;
     let open = cases.iter().filter(|case| case.state == CaseState::Open).count();
     let off = config.calendar.day_off(day).map(|off| format!(" ({off})")).unwrap_or_default();
-    let ours = Counts::of(snapshot, &cases, &snapshot.campaigns(), config.mode.as_str(), day);
+    let ours = Counts::of(snapshot, store, &cases, &snapshot.campaigns(), config.mode.as_str(), day).await?;
     let mut text = format!("  the pass on {day}{off} would send {ours}, from {open} open case(s)\n");
     let Some(running) = running else {
         text.push_str("  nothing ran with this state yet, so there is nothing to compare with\n");
         return Ok(text);
     };
-    let theirs = Counts::of(snapshot, &cases, &running.campaigns, &running.mode, day);
+    let theirs = Counts::of(snapshot, store, &cases, &running.campaigns, &running.mode, day).await?;
     let since = output::short_time(&output::time(running.since, config.calendar.zone));
     writeln!(text, "  as it ran last (since {since}, {}) it would send {theirs}", running.by)?;
     let changes = changes(&running, snapshot);
@@ -185,16 +190,22 @@ struct Counts {
 }
 
 impl Counts {
-    fn of(snapshot: &Snapshot, cases: &[Case], campaigns: &[Campaign], mode: &str, day: NaiveDate) -> Self {
-        let calendar = &snapshot.config.calendar;
-        let plan = plan::plan(cases, &*snapshot.customers, campaigns, calendar, snapshot.policy(), day);
-        let count = |kind| (kind, plan.planned.iter().filter(|p| p.due.kind == kind).count());
+    async fn of(
+        snapshot: &Snapshot,
+        store: &dyn Store,
+        cases: &[Case],
+        campaigns: &[Campaign],
+        mode: &str,
+        day: NaiveDate,
+    ) -> anyhow::Result<Self> {
+        let planned = bounces::planned(store, snapshot, campaigns, cases, day).await?;
+        let count = |kind| (kind, planned.iter().filter(|p| p.due.kind == kind).count());
         let kept_back = match mode {
             "dry-run" => Some("dry-run: nothing leaves"),
             "review" => Some("review: each waits for approval"),
             _ => None,
         };
-        Self { by_kind: NoticeKind::ALL.into_iter().map(count).collect(), kept_back }
+        Ok(Self { by_kind: NoticeKind::ALL.into_iter().map(count).collect(), kept_back })
     }
 
     fn total(&self) -> usize {

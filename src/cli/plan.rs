@@ -76,7 +76,7 @@ async fn listing(ctx: &Context, args: &PlanArgs) -> anyhow::Result<Listing> {
     // What came back is told again by the pass of that day.
     if calendar.day_off(from).is_none() {
         let today: Vec<Planned> = planned.iter().filter(|(day, _)| *day == from).map(|(_, p)| p.clone()).collect();
-        let again = bounces::told_again(ctx, &dead, &cases, &today).await?;
+        let again = bounces::told_again(ctx.store.as_ref(), snapshot, &campaigns, &dead, &cases, &today).await?;
         let end = today.len();
         planned.splice(end..end, again.into_iter().map(|p| (from, p)));
     }

@@ -18,10 +18,10 @@ use crate::domain::alert::Cause;
 use crate::domain::campaign::Standing;
 use crate::domain::case::CaseEvent;
 use crate::domain::customer::Language;
-use crate::domain::delivery::{Attempt, DeliveryState, Held, Outcome};
+use crate::domain::delivery::{Attempt, DeliveryId, DeliveryKey, DeliveryState, Held, Outcome};
 use crate::domain::observation::{Reason, Verdict};
 use crate::domain::site::CustomerId;
-use crate::store::{Day, Delivery, LookChange, NewAlert};
+use crate::store::{Day, Delivery, LookChange, NewAlert, SetAside};
 
 /// A deadline is near from this many days before on.
 const NEAR_DAYS: i64 = 7;
@@ -264,6 +264,30 @@ pub async fn of_attempt(ctx: &Context, delivery: &Delivery, attempt: &Attempt, s
         raise(ctx, &[NewAlert { cause, key: delivery.id.to_string(), customer, detail }]).await;
     }
     way_out(ctx, attempt).await;
+}
+
+/// Notices that came back because of us, and what the recipients' servers said: told at once, every further mail may go the
+/// same way.
+pub async fn of_own_fault(ctx: &Context, notices: impl Iterator<Item = (DeliveryKey, DeliveryId, String)>) {
+    let alert = |(key, id, said): (DeliveryKey, DeliveryId, String)| NewAlert {
+        cause: Cause::OwnFault,
+        key: id.to_string(),
+        customer: named(ctx, &key.customer),
+        detail: format!("{}: {said}", words::delivery(language(ctx), key.kind, id)),
+    };
+    let alerts: Vec<NewAlert> = notices.map(alert).collect();
+    if !alerts.is_empty() {
+        raise(ctx, &alerts).await;
+    }
+}
+
+/// A mail was taken out of the queue because nobody can read its row.
+pub async fn of_set_aside(ctx: &Context, aside: &SetAside) {
+    tracing::error!(delivery = %aside.delivery, customer = aside.customer, "{aside}");
+    let customer = CustomerId::new(&aside.customer).ok().and_then(|id| named(ctx, &id));
+    let detail = words::set_aside(language(ctx), aside.delivery, &aside.why);
+    let key = aside.delivery.to_string();
+    raise(ctx, &[NewAlert { cause: Cause::NoticeFailed, key, customer, detail }]).await;
 }
 
 /// The server refuses our account, or takes mail (again).

@@ -13,23 +13,25 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use aws_lc_rs::{hmac, rand};
+use chrono::NaiveDate;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, RUN_LEASE, Snapshot, cluster, mailing};
+use super::{Context, RUN_LEASE, Snapshot, cluster};
 use crate::config::BouncesConfig;
 use crate::domain::alert::Cause;
+use crate::domain::campaign::Campaign;
 use crate::domain::case::{Case, Reference};
 use crate::domain::customer::{Address, Customer};
 use crate::domain::delivery::{DeliveryId, DeliveryState};
-use crate::domain::plan::{Due, Planned};
+use crate::domain::plan::{self, Due, Planned};
 use crate::domain::site::CustomerId;
 use crate::mail::bounce::{self, Class, Report, Returned};
 use crate::mail::mailbox::{self, Mailbox, MailboxError};
 use crate::store::{
     Begun, BounceFinding, Claimed, DeadContact, Delivery, NewAlert, OutboxFilter, Run, RunCounts, RunKind, RunOutcome,
-    contact_fingerprint,
+    Store, contact_fingerprint,
 };
 
 /// The memo that holds the key of the marks. It proves nothing but "we wrote to this case once", and lives as long as
@@ -192,14 +194,16 @@ pub fn in_file(snapshot: &Snapshot, contact: &DeadContact) -> bool {
 /// # Errors
 /// When the store fails.
 pub async fn told_again(
-    ctx: &Context,
+    store: &dyn Store,
+    snapshot: &Snapshot,
+    campaigns: &[Campaign],
     dead: &Dead,
     cases: &[Case],
     planned: &[Planned],
 ) -> anyhow::Result<Vec<Planned>> {
     let mut again: Vec<Planned> = Vec::new();
     for case in cases {
-        let Some(customer) = ctx.snapshot.customers.get(&case.customer) else { continue };
+        let Some(customer) = snapshot.customers.get(&case.customer) else { continue };
         let served = planned.iter().chain(&again).any(|p| p.customer == case.customer);
         if !dead.0.contains_key(&customer.id) || served || !customer.notify {
             continue;
@@ -209,8 +213,8 @@ pub async fn told_again(
             continue;
         }
         let filter = OutboxFilter { customer: Some(case.customer.clone()), ..OutboxFilter::default() };
-        let deliveries = ctx.store.deliveries(&filter).await?;
-        let Ok(campaign) = mailing::campaign(&ctx.snapshot, &case.campaign) else { continue };
+        let deliveries = store.deliveries(&filter).await?;
+        let Some(campaign) = campaigns.iter().find(|c| c.id == case.campaign) else { continue };
         let Some(last) = deliveries.iter().find(|d| of_round(d, case)) else { continue };
         let reached = last.recipients.iter().any(|r| fallback.contains(&r.address));
         if reached || last.facts.key.occasion.ends_with(FALLBACK) || !is_over(last) {
@@ -234,6 +238,26 @@ pub async fn told_again(
         again.push(Planned { customer, campaign, due, sites, held: None });
     }
     Ok(again)
+}
+
+/// Everything that a pass on that day would make of these cases, what is told again included.
+///
+/// # Errors
+/// When the store fails.
+pub async fn planned(
+    store: &dyn Store,
+    snapshot: &Snapshot,
+    campaigns: &[Campaign],
+    cases: &[Case],
+    day: NaiveDate,
+) -> anyhow::Result<Vec<Planned>> {
+    let calendar = &snapshot.config.calendar;
+    let mut planned = plan::plan(cases, &*snapshot.customers, campaigns, calendar, snapshot.policy(), day).planned;
+    if calendar.day_off(day).is_none() {
+        let dead = Dead::of(&store.dead_contacts().await?);
+        planned.extend(told_again(store, snapshot, campaigns, &dead, cases, &planned).await?);
+    }
+    Ok(planned)
 }
 
 fn of_round(delivery: &Delivery, case: &Case) -> bool {
@@ -436,6 +460,12 @@ async fn take_in(ctx: &Context, key: &hmac::Key, digest: &str, report: &Report) 
         for finding in &findings {
             log(&ours, finding, class);
         }
+        let of_us = findings.iter().filter(|finding| finding.word == Class::OwnFault.as_str());
+        let told = |finding: &BounceFinding| {
+            let claimed = ours.iter().find(|c| c.delivery.id == finding.delivery)?;
+            Some((claimed.delivery.facts.key.clone(), finding.delivery, finding.text.clone()))
+        };
+        super::alert::of_own_fault(ctx, of_us.filter_map(told)).await;
     }
     Ok(class.as_str())
 }

@@ -6,6 +6,7 @@
 //! that cannot be read just now must not end the delivery of all others.
 
 mod blocked;
+mod hosts;
 mod line;
 mod ready;
 
@@ -19,17 +20,18 @@ use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 
 use self::blocked::Blocked;
+use self::hosts::Hosts;
 use self::line::{Line, Place};
 use self::ready::{Prepared, prepare};
 use super::progress::Progress;
-use super::{Context, alert, cluster, operators, reload::Live};
+use super::{Context, alert, cluster, local, operators, reload::Live};
 use crate::config::{MailConfig, Mode, TransportConfig};
 use crate::domain::delivery::{
     Attempt, BLOCKED_WAIT, DeliveryId, DeliveryState, Outcome, RecipientState, RetryPolicy, settle,
 };
 use crate::mail::pace::Pace;
 use crate::mail::{Outgoing, StillOurs, Transport};
-use crate::store::{Claimed, Delivery, RunCounts, SiteCounts};
+use crate::store::{Claimed, Delivery, RunCounts, SiteCounts, StoreError};
 
 /// How long a claim lasts where no node gives signs of life: longer than the longest wait for an answer (10 minutes after
 /// the final dot).
@@ -92,6 +94,7 @@ struct Shared {
     wake: Arc<Notify>,
     stop: CancellationToken,
     blocked: Blocked,
+    hosts: Hosts,
 }
 
 /// A name for claims that no process before this one had: in a container the host and the process number are the same
@@ -129,6 +132,7 @@ pub async fn deliver(
     };
     let shared = Arc::new(Shared {
         blocked: Blocked::load(&ctx, until).await?,
+        hosts: Hosts::new(),
         line: match (pace, ctx.store.shared()) {
             (Some(pace), true) => Line::of_all_nodes(pace, Arc::clone(&ctx.store), ctx.now()),
             (pace, _) => Line::new(pace, ctx.now()),
@@ -191,9 +195,15 @@ async fn recover(ctx: &Context, owner: &str, all: bool) -> anyhow::Result<()> {
         ctx.store.free_claims(owner).await?;
         ctx.store.free_operator_mails(owner, now).await?;
     }
-    for orphan in ctx.store.take_orphans(owner, all, now, now + lease).await? {
+    let orphans = loop {
+        match ctx.store.take_orphans(owner, all, now, now + lease).await {
+            Err(StoreError::SetAside(aside)) => alert::of_set_aside(ctx, &aside).await,
+            orphans => break orphans?,
+        }
+    };
+    for orphan in orphans {
         let attempt = Attempt::whole(Outcome::Unknown, "the sending process ended before it heard the answer");
-        tracing::warn!(delivery = %orphan.delivery.id, "was in flight when its process ended: acceptance unknown");
+        tracing::warn!(delivery = %orphan.delivery.id, "{} was in flight when its process ended: acceptance unknown", named(&orphan.delivery));
         record(ctx, owner, &orphan.delivery, &attempt).await?;
     }
     Ok(())
@@ -213,7 +223,7 @@ async fn record(
     let (state, recipients) = settle(tries, delivery.unknown_before, &delivery.recipients, attempt, &retry, now);
     let kept = ctx.store.record_attempt(delivery.id, owner, attempt, &state, &recipients, now).await?;
     if !kept {
-        tracing::error!(delivery = %delivery.id, "its claim was lost while it was sent; the attempt is recorded");
+        tracing::error!(delivery = %delivery.id, "the claim of the {} was lost while it was sent; the attempt is recorded", named(delivery));
     }
     alert::of_attempt(ctx, delivery, attempt, &state).await;
     Ok(state)
@@ -238,7 +248,7 @@ async fn record_surely(
             }
             Err(error) => {
                 let error = anyhow::Error::from(error);
-                tracing::error!(delivery = %delivery.id, "what became of a mail cannot be written down: {error:#}");
+                tracing::error!(delivery = %delivery.id, "what became of the {} cannot be written down: {error:#}", named(delivery));
             }
         }
         tokio::select! {
@@ -408,7 +418,7 @@ async fn take<'a>(shared: &'a Shared, ctx: &Context, owner: &str) -> anyhow::Res
             return Ok(Err(if due { Step::NotYet(far.min(POLL)) } else { Step::Idle(far) }));
         }
     };
-    let Some(claimed) = ctx.store.claim(owner, now, now + cluster::lease(ctx, LEASE)).await? else {
+    let Some(claimed) = claim(ctx, owner).await? else {
         let next = ctx.store.next_due().await?;
         let wait = next.map_or(POLL, |at| (at - now).to_std().unwrap_or(Duration::ZERO).max(MIN_WAIT));
         return Ok(Err(Step::Idle(wait)));
@@ -418,7 +428,6 @@ async fn take<'a>(shared: &'a Shared, ctx: &Context, owner: &str) -> anyhow::Res
 
 /// Claims the next mail, if it may leave at once.
 async fn take_next<'a>(shared: &'a Shared, ctx: &Context, owner: &str) -> Next<'a> {
-    let now = ctx.now();
     if shared.stop.is_cancelled() || !may_send(shared, ctx).await {
         return Next::Unasked;
     }
@@ -427,9 +436,20 @@ async fn take_next<'a>(shared: &'a Shared, ctx: &Context, owner: &str) -> Next<'
         Ok(Err(_far)) => return Next::Unasked,
         Err(error) => return Next::Trouble(error.into()),
     };
-    match ctx.store.claim(owner, now, now + cluster::lease(ctx, LEASE)).await {
+    match claim(ctx, owner).await {
         Ok(claimed) => claimed.map_or(Next::Unasked, |claimed| Next::Mail(Box::new(InHand { claimed, place }))),
         Err(error) => Next::Trouble(error.into()),
+    }
+}
+
+/// The next mail that can be read. Ends: each one that cannot has left the queue.
+async fn claim(ctx: &Context, owner: &str) -> crate::store::Result<Option<Claimed>> {
+    loop {
+        let now = ctx.now();
+        match ctx.store.claim(owner, now, now + cluster::lease(ctx, LEASE)).await {
+            Err(StoreError::SetAside(aside)) => alert::of_set_aside(ctx, &aside).await,
+            claimed => return claimed,
+        }
     }
 }
 
@@ -437,7 +457,7 @@ async fn take_next<'a>(shared: &'a Shared, ctx: &Context, owner: &str) -> Next<'
 async fn give_back(ctx: &Context, owner: &str, id: DeliveryId, why: &str) {
     let now = ctx.now();
     if let Err(error) = ctx.store.release(id, owner, now, why, now).await {
-        tracing::debug!(delivery = %id, "stays claimed until its lease ends: {error}");
+        tracing::debug!(delivery = %id, "delivery {id} stays claimed until its lease ends: {error}");
     }
 }
 
@@ -456,16 +476,16 @@ async fn send<'a>(
     transport: &mut Option<Box<dyn Transport>>,
     next: &mut Next<'a>,
 ) -> anyhow::Result<Option<DeliveryState>> {
-    let id = claimed.delivery.id;
-    let claimed = match prepare(ctx, owner, claimed).await? {
+    let (id, what) = (claimed.delivery.id, named(&claimed.delivery));
+    let claimed = match prepare(ctx, &shared.hosts, owner, claimed).await? {
         Prepared::Ready(claimed) => *claimed,
         Prepared::Settled(state, why) => {
-            tracing::info!(delivery = %id, "{}: {why}", state.as_str());
+            tracing::info!(delivery = %id, "{what} {}: {why}", state.as_str());
             ctx.store.drop_claimed(id, owner, &why, ctx.now()).await?;
             return Ok(Some(state));
         }
         Prepared::Later(why) => {
-            tracing::warn!(delivery = %id, "not sent now: {why}");
+            tracing::warn!(delivery = %id, "{what} not sent now: {why}");
             ctx.store.release(id, owner, ctx.now() + UNREADY_WAIT, &why, ctx.now()).await?;
             return Ok(None);
         }
@@ -515,7 +535,7 @@ async fn send<'a>(
     let (state, claimed) = tokio::join!(recorded, take_next(shared, ctx, owner));
     *next = claimed;
     let state = state?;
-    log(&delivery, &attempt, &state);
+    log(ctx, &delivery, &attempt, &state);
     ctx.metrics.delivery(delivery.facts.key.kind, &attempt.outcome);
     Ok(Some(state))
 }
@@ -523,7 +543,11 @@ async fn send<'a>(
 /// The server refuses us: nobody sends for a while. Before the outcome is written, so that no other worker meets it too.
 async fn block(shared: &Shared, ctx: &Context, attempt: &Attempt) {
     let until = ctx.now() + BLOCKED_WAIT;
-    tracing::error!("the mail server refuses our account, nothing leaves before {until}: {}", attempt.reply);
+    tracing::error!(
+        "the mail server refuses our account, nothing leaves before {}: {}",
+        local(ctx, until),
+        attempt.reply
+    );
     shared.blocked.set(ctx, until).await;
 }
 
@@ -551,18 +575,25 @@ async fn tally(shared: &Shared, state: &DeliveryState) {
     }
 }
 
-fn log(delivery: &Delivery, attempt: &Attempt, state: &DeliveryState) {
+/// The journal shows the message alone, so whose notice it is stands in it too.
+fn log(ctx: &Context, delivery: &Delivery, attempt: &Attempt, state: &DeliveryState) {
     let (id, customer, kind) = (delivery.id, &delivery.facts.key.customer, delivery.facts.key.kind);
-    let reply = &attempt.reply;
-    let attempts = delivery.attempts;
+    let (reply, attempts) = (&attempt.reply, delivery.attempts);
+    let what = named(delivery);
     match state {
-        DeliveryState::Sent => tracing::info!(delivery = %id, %customer, %kind, "sent: {reply}"),
+        DeliveryState::Sent => tracing::info!(delivery = %id, %customer, %kind, "{what} sent: {reply}"),
         DeliveryState::Queued { not_before } => {
-            tracing::warn!(delivery = %id, %customer, %kind, attempts, "{}, again at {not_before}: {reply}", attempt.outcome.as_str());
+            let (outcome, again) = (attempt.outcome.as_str(), local(ctx, *not_before));
+            tracing::warn!(delivery = %id, %customer, %kind, attempts, "{what} {outcome}, again at {again}: {reply}");
         }
         DeliveryState::Unknown | DeliveryState::Held(_) | DeliveryState::Sending | DeliveryState::Dropped => {
-            tracing::warn!(delivery = %id, %customer, %kind, attempts, "{}: {reply}", state.as_str());
+            tracing::warn!(delivery = %id, %customer, %kind, attempts, "{what} {}: {reply}", state.as_str());
         }
-        DeliveryState::Failed => tracing::error!(delivery = %id, %customer, %kind, attempts, "failed: {reply}"),
+        DeliveryState::Failed => tracing::error!(delivery = %id, %customer, %kind, attempts, "{what} failed: {reply}"),
     }
+}
+
+/// Such as `first notice of C0001 (delivery 12)`.
+fn named(delivery: &Delivery) -> String {
+    format!("{} notice of {} (delivery {})", delivery.facts.key.kind, delivery.facts.key.customer, delivery.id)
 }

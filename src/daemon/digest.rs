@@ -8,12 +8,12 @@ use anyhow::Context as _;
 use chrono::NaiveDate;
 
 use super::untold::{self, ToCall};
-use super::{Context, RUN_LEASE, Snapshot, cluster, operators};
+use super::{Context, RUN_LEASE, Snapshot, bounces, cluster, operators};
 use crate::alert::{self as texts, Call, DigestFacts, Grouped, Hold, LastScan, ToSwitch, submission, words};
 use crate::domain::Timestamp;
 use crate::domain::campaign::Standing;
-use crate::domain::case::Case;
-use crate::domain::plan::{self, NoticeKind};
+use crate::domain::case::{Case, CaseState};
+use crate::domain::plan::{NoticeKind, Planned};
 use crate::store::{Begun, OperatorMailKind, Run, RunCounts, RunKind, RunOutcome, SiteCounts, SiteRow};
 
 /// Days of the chart.
@@ -90,7 +90,8 @@ pub async fn facts(ctx: &Context, now: Timestamp) -> anyhow::Result<DigestFacts>
     let today = config.calendar.day(now);
     let since = store.memo(LAST).await?.and_then(|text| Timestamp::from_timestamp_millis(text.parse().ok()?));
     let since = since.filter(|at| *at < now);
-    let cases = store.open_cases().await.context("cannot read the open cases")?;
+    let cases = store.cases_to_plan(today).await.context("cannot read the open cases")?;
+    let planned = bounces::planned(store.as_ref(), snapshot, &snapshot.campaigns(), &cases, today).await?;
     let happened = store.happened_since(since.unwrap_or(Timestamp::UNIX_EPOCH), NAMED as u32).await?;
     let days = store.days(DAYS).await?;
     let (calls, calls_coming) = calls(ctx).await?;
@@ -111,7 +112,7 @@ pub async fn facts(ctx: &Context, now: Timestamp) -> anyhow::Result<DigestFacts>
         to_switch: to_switch(snapshot, &cases),
         calls,
         calls_coming,
-        planned: planned(snapshot, &cases, today),
+        planned: by_kind(&planned),
         unreadable: unreadable(store.sites(&["unreadable".to_owned()]).await?),
         last_scan: store.last_run(RunKind::Scan, false).await?.map(|run| last_scan(snapshot, run)),
         outbox: store.outbox_counts().await?,
@@ -153,7 +154,7 @@ fn to_switch(snapshot: &Snapshot, cases: &[Case]) -> Vec<ToSwitch> {
     let campaigns = snapshot.campaigns();
     let mut all: Vec<ToSwitch> = cases
         .iter()
-        .filter(|case| case.any(Standing::Affected))
+        .filter(|case| case.state == CaseState::Open && case.any(Standing::Affected))
         .filter_map(|case| {
             let customer = snapshot.customers.get(&case.customer)?;
             let campaign = campaigns.iter().find(|c| c.id == case.campaign && !c.is_done_by(&customer))?;
@@ -179,12 +180,10 @@ async fn calls(ctx: &Context) -> anyhow::Result<(Vec<Call>, u64)> {
     Ok((calls.into_iter().map(call).collect(), coming.len() as u64))
 }
 
-fn planned(snapshot: &Snapshot, cases: &[Case], today: NaiveDate) -> Vec<(&'static str, u64)> {
-    let calendar = &snapshot.config.calendar;
-    let plan = plan::plan(cases, &*snapshot.customers, &snapshot.campaigns(), calendar, snapshot.policy(), today);
+fn by_kind(planned: &[Planned]) -> Vec<(&'static str, u64)> {
     NoticeKind::ALL
         .into_iter()
-        .map(|kind| (kind.as_str(), plan.planned.iter().filter(|p| p.due.kind == kind).count() as u64))
+        .map(|kind| (kind.as_str(), planned.iter().filter(|p| p.due.kind == kind).count() as u64))
         .filter(|(_, n)| *n > 0)
         .collect()
 }

@@ -177,18 +177,11 @@ fn opened(customer: &CustomerId, campaign: &CampaignId, at: Timestamp) -> Case {
 /// How often a stale change is decided again before the customer is left for the next run.
 const STALE_TRIES: usize = 5;
 
-/// Looks at one customer right before a notice, writes what was seen, and returns the state after it.
+/// Looks at one customer right before a notice, writes what was seen, and returns the state after it and what the look says
+/// of the host.
 ///
 /// # Errors
 /// When the store fails. `None`: the customer is not in the store.
-pub async fn check(ctx: &Context, member: &Member) -> Result<Option<CustomerState>> {
-    Ok(check_for_sign(ctx, member).await?.map(|(state, _)| state))
-}
-
-/// The same, and what the look says of the host.
-///
-/// # Errors
-/// When the store fails.
 pub async fn check_for_sign(ctx: &Context, member: &Member) -> Result<Option<(CustomerState, Sign)>> {
     let id = std::slice::from_ref(&member.customer.id);
     let Some(mut state) = ctx.store.customer_states(id).await?.pop() else { return Ok(None) };

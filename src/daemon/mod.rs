@@ -170,3 +170,8 @@ impl Context {
         self.clock.now()
     }
 }
+
+/// An instant as an operator reads it in a log's sentence: in the configured zone, which it names.
+fn local(ctx: &Context, at: Timestamp) -> String {
+    at.with_timezone(&ctx.snapshot.config.calendar.zone).format("%Y-%m-%d %H:%M:%S %Z").to_string()
+}

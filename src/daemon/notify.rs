@@ -188,7 +188,8 @@ impl Pass<'_> {
         bounces::forget_changed(self.ctx).await.context("cannot look through the dead contacts")?;
         let circuit = Arc::new(Circuit::default());
         let dead = Arc::new(Dead::load(self.ctx).await.context("cannot read the dead contacts")?);
-        plan.planned.extend(bounces::told_again(self.ctx, &dead, &cases, &plan.planned).await?);
+        let store = self.ctx.store.as_ref();
+        plan.planned.extend(bounces::told_again(store, snapshot, &campaigns, &dead, &cases, &plan.planned).await?);
         for (customer, campaign, why) in &plan.nothing {
             tracing::debug!(%customer, %campaign, "no notice: {why}");
         }
@@ -445,17 +446,23 @@ fn priority(due: &Due, day: chrono::NaiveDate) -> i64 {
     class * 1_000_000 + (due.deadline - day).num_days().clamp(-400_000, 400_000)
 }
 
+/// The journal shows the message alone, so whose notice it is stands in it too.
 fn log(planned: &Planned, fate: &Fate) {
-    let (customer, kind) = (&planned.customer, planned.due.kind);
+    let (customer, kind, because) = (&planned.customer, planned.due.kind, &planned.due.because);
     match fate {
-        Fate::Queued(id) => tracing::info!(%customer, %kind, delivery = %id, "notice queued: {}", planned.due.because),
-        Fate::Held(id, held) => {
-            tracing::warn!(%customer, %kind, delivery = %id, "notice held ({}): {}", held.as_str(), planned.due.because);
+        Fate::Queued(id) => {
+            tracing::info!(%customer, %kind, delivery = %id, "{kind} notice of {customer} queued (delivery {id}): {because}");
         }
-        Fate::WouldQueue => tracing::info!(%customer, %kind, "dry-run, not queued: {}", planned.due.because),
-        Fate::Overtaken(why) => tracing::info!(%customer, %kind, "notice overtaken: {why}"),
-        Fate::NotFresh(why) => tracing::warn!(%customer, %kind, "notice not sent: {why}"),
-        Fate::Duplicate => tracing::info!(%customer, %kind, "notice is in the outbox already"),
-        Fate::Failed(why) => tracing::error!(%customer, %kind, "notice could not be made: {why}"),
+        Fate::Held(id, held) => {
+            let held = held.as_str();
+            tracing::warn!(%customer, %kind, delivery = %id, "{kind} notice of {customer} held, {held} (delivery {id}): {because}");
+        }
+        Fate::WouldQueue => {
+            tracing::info!(%customer, %kind, "dry-run, {kind} notice of {customer} not queued: {because}")
+        }
+        Fate::Overtaken(why) => tracing::info!(%customer, %kind, "{kind} notice of {customer} overtaken: {why}"),
+        Fate::NotFresh(why) => tracing::warn!(%customer, %kind, "{kind} notice of {customer} not sent: {why}"),
+        Fate::Duplicate => tracing::info!(%customer, %kind, "{kind} notice of {customer} is in the outbox already"),
+        Fate::Failed(why) => tracing::error!(%customer, %kind, "{kind} notice of {customer} could not be made: {why}"),
     }
 }

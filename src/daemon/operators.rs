@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::reload::Live;
-use super::{Context, Snapshot, alert, webhook};
+use super::{Context, Snapshot, alert, local, webhook};
 use crate::alert::{self as texts, AlertFacts, Item, LISTED, Texts};
 use crate::domain::Timestamp;
 use crate::domain::alert::{Cause, EVERY};
@@ -202,11 +202,16 @@ pub async fn send(
     alert::way_out(ctx, &attempt).await;
     let (id, kind, reply) = (mail.id, mail.kind.as_str(), &attempt.reply);
     match &state {
-        DeliveryState::Sent => tracing::info!(id, kind, "the operators' mail is sent"),
+        DeliveryState::Sent => tracing::info!(id, kind, "the operators' mail ({kind}) is sent"),
         DeliveryState::Queued { not_before } => {
-            tracing::error!(id, kind, "the operators' mail did not leave, again at {not_before}: {reply}");
+            tracing::error!(
+                id,
+                kind,
+                "the operators' mail ({kind}) did not leave, again at {}: {reply}",
+                local(ctx, *not_before)
+            );
         }
-        _ => tracing::error!(id, kind, "the operators' mail failed ({}): {reply}", state.as_str()),
+        _ => tracing::error!(id, kind, "the operators' mail ({kind}) failed ({}): {reply}", state.as_str()),
     }
     let blocked = attempt.outcome == Outcome::Blocked;
     Ok(match state {

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::progress::Progress;
 use super::reload::Live;
 use super::scan::{ScanRequest, Scanned};
-use super::{Context, bounces, digest, notify, scan, webhook};
+use super::{Context, bounces, digest, local, notify, scan, webhook};
 use crate::config::{Config, Cron, ScheduleConfig};
 use crate::domain::Timestamp;
 use crate::store::{Result, RunKind};
@@ -270,7 +270,8 @@ impl ClockSteps {
 
 /// One scheduled run, to its end; what goes wrong is logged here, once. `true`: this time had been run to its end before.
 async fn run(ctx: &Context, kind: RunKind, at: Timestamp, stop: &CancellationToken, progress: &dyn Progress) -> bool {
-    tracing::info!(kind = kind.as_str(), "run due at {at} begins");
+    let (word, due) = (kind.as_str(), local(ctx, at));
+    tracing::info!(kind = word, "{word} run due at {due} begins");
     let result = match kind {
         RunKind::Scan => {
             let request = ScanRequest { due_at: Some(at), ..ScanRequest::default() };
@@ -297,9 +298,9 @@ async fn run(ctx: &Context, kind: RunKind, at: Timestamp, stop: &CancellationTok
     };
     let done_already = matches!(result, Ok(None));
     match result {
-        Ok(Some(text)) => tracing::info!(kind = kind.as_str(), "run due at {at}: {text}"),
-        Ok(None) => tracing::info!(kind = kind.as_str(), "run due at {at}: done already"),
-        Err(error) => tracing::error!(kind = kind.as_str(), "run due at {at} failed: {error:#}"),
+        Ok(Some(text)) => tracing::info!(kind = word, "{word} run due at {due}: {text}"),
+        Ok(None) => tracing::info!(kind = word, "{word} run due at {due}: done already"),
+        Err(error) => tracing::error!(kind = word, "{word} run due at {due} failed: {error:#}"),
     }
     done_already
 }

@@ -10,7 +10,7 @@ use chrono::NaiveDate;
 
 use super::Context;
 use super::bounces::Dead;
-use crate::domain::campaign::{CampaignId, Standing};
+use crate::domain::campaign::{Campaign, CampaignId, Standing};
 use crate::domain::case::Reference;
 use crate::domain::customer::Language;
 use crate::domain::site::CustomerId;
@@ -114,15 +114,9 @@ pub struct ToCall {
 /// # Errors
 /// When the store fails.
 pub async fn to_call(ctx: &Context) -> anyhow::Result<Vec<ToCall>> {
-    let mut rows = ctx.store.untold_customers().await?;
     let dead = Dead::load(ctx).await?;
-    rows.extend(unreachable(ctx, &dead, &rows).await?);
     let campaigns = ctx.snapshot.campaigns();
-    // Who is done by its own word need not be told.
-    rows.retain(|row| {
-        let campaign = campaigns.iter().find(|c| c.id == row.campaign);
-        campaign.zip(ctx.snapshot.customers.get(&row.customer)).is_none_or(|(c, customer)| !c.is_done_by(&customer))
-    });
+    let rows = rows(ctx, &dead, &campaigns).await?;
     let to_call = |row: Untold| {
         let customer = ctx.snapshot.customers.get(&row.customer);
         let customer = customer.as_ref();
@@ -145,6 +139,26 @@ pub async fn to_call(ctx: &Context) -> anyhow::Result<Vec<ToCall>> {
         key(a).cmp(&key(b))
     });
     Ok(all)
+}
+
+/// How many they are: the same list, without its order and words.
+///
+/// # Errors
+/// When the store fails.
+pub async fn count(ctx: &Context) -> anyhow::Result<u64> {
+    let rows = rows(ctx, &Dead::load(ctx).await?, &ctx.snapshot.campaigns()).await?;
+    Ok(rows.len() as u64)
+}
+
+async fn rows(ctx: &Context, dead: &Dead, campaigns: &[Campaign]) -> anyhow::Result<Vec<Untold>> {
+    let mut rows = ctx.store.untold_customers().await?;
+    rows.extend(unreachable(ctx, dead, &rows).await?);
+    // Who is done by its own word need not be told.
+    rows.retain(|row| {
+        let campaign = campaigns.iter().find(|c| c.id == row.campaign);
+        campaign.zip(ctx.snapshot.customers.get(&row.customer)).is_none_or(|(c, customer)| !c.is_done_by(&customer))
+    });
+    Ok(rows)
 }
 
 fn why(ctx: &Context, dead: &Dead, row: &Untold) -> Why {

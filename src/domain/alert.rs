@@ -44,11 +44,13 @@ pub enum Cause {
     BadRow,
     /// The mailbox that undeliverable mail comes back to cannot be read.
     BouncesUnread,
+    /// A recipient's server sent a notice back because of us: our address, our authentication, our account.
+    OwnFault,
 }
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::NewlyAffected,
         Self::Relapsed,
         Self::Unreadable,
@@ -66,6 +68,7 @@ impl Cause {
         Self::BadEdit,
         Self::BadRow,
         Self::BouncesUnread,
+        Self::OwnFault,
     ];
 
     /// The word in the store, in webhooks and in logs.
@@ -89,6 +92,7 @@ impl Cause {
             Self::BadEdit => "bad_edit",
             Self::BadRow => "bad_row",
             Self::BouncesUnread => "bounces_unread",
+            Self::OwnFault => "own_fault",
         }
     }
 
@@ -118,7 +122,8 @@ impl Cause {
             | Self::Waiting
             | Self::LogonsRefused
             | Self::NoticeFailed
-            | Self::NoticeUnknown => false,
+            | Self::NoticeUnknown
+            | Self::OwnFault => false,
         }
     }
 

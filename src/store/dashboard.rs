@@ -103,8 +103,6 @@ pub struct MailLine {
 /// What waits for a person, in numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Concerns {
-    /// Cases that stand in the telephone list: see [`Untold`](super::Untold).
-    pub untold: u64,
     /// Sites unreadable for so many scans in a row as was asked.
     pub unreadable: u64,
 }

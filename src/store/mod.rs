@@ -18,6 +18,7 @@ mod records;
 mod sql;
 mod sqlite;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -93,6 +94,27 @@ pub enum StoreError {
     /// A row contradicts itself.
     #[error("the state holds a row that contradicts itself: {0}")]
     Corrupt(String),
+    /// A mail's row contradicts itself; the mail was taken out of the queue, and that is written down. The next one can be
+    /// asked for.
+    #[error("{0}")]
+    SetAside(SetAside),
+}
+
+/// A mail that cannot be sent because its row contradicts itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetAside {
+    /// Its number.
+    pub delivery: DeliveryId,
+    /// Whose it is, as the row says.
+    pub customer: String,
+    /// What is wrong with the row; no address.
+    pub why: String,
+}
+
+impl fmt::Display for SetAside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "delivery {} of {} was set aside: {}", self.delivery, self.customer, self.why)
+    }
 }
 
 /// The store's results.
@@ -131,6 +153,8 @@ pub trait Store: Operators + Cluster + Send + Sync {
     /// Takes the next queued delivery whose time has come, for `owner`, until `lease_until`. It stays `queued` (nothing
     /// has left yet) but nobody else gets it, unless the lease runs out. While a hold is set only deliveries approved
     /// after it was set are given.
+    ///
+    /// One whose row contradicts itself is taken out of the queue: [`StoreError::SetAside`].
     async fn claim(&self, owner: &str, now: Timestamp, lease_until: Timestamp) -> Result<Option<Claimed>>;
 
     /// Replaces a claimed delivery's message before its first byte leaves (it was rendered on another day, or a site

@@ -1,5 +1,8 @@
 //! The numbers of the whole fleet, read once for all who look.
 //!
+//! They are read when the service starts and about once a minute, so that the first reader in the morning does not wait for
+//! the whole fleet to be counted.
+//!
 //! Invariant: there is at most one reading under way. Who comes while the numbers are old waits a moment for new ones; in a
 //! large fleet a reading takes longer than that, and the last numbers are shown with their instant. Numbers that are too
 //! old for that, or that a person just changed, are waited for.
@@ -11,7 +14,7 @@ use chrono::{NaiveDate, NaiveTime};
 use tokio::sync::watch;
 
 use super::{Fail, Inner, Shared};
-use crate::daemon::{Context, schedule};
+use crate::daemon::{Context, schedule, untold};
 use crate::domain::Timestamp;
 use crate::store::{Concerns, DeadContact, Hold, Run, RunKind, SiteCounts, StoreError};
 
@@ -23,6 +26,8 @@ pub(super) struct Seen {
     pub(super) customers: u64,
     pub(super) past: Arc<Past>,
     pub(super) concerns: Concerns,
+    /// The length of the list of calls.
+    pub(super) untold: u64,
     pub(super) dead: Vec<DeadContact>,
     pub(super) outbox: Vec<(&'static str, u64)>,
     pub(super) holds: Vec<Hold>,
@@ -58,6 +63,9 @@ const FRESH: Duration = Duration::from_secs(5);
 /// How long somebody waits for new ones when there are others to show.
 const PATIENCE: Duration = Duration::from_millis(30);
 
+/// Numbers of this age are read anew although nobody looks, so that whoever does next finds some.
+const WARM: Duration = Duration::from_secs(60);
+
 /// Numbers older than this are shown to nobody.
 const STALE: Duration = Duration::from_secs(120);
 
@@ -67,7 +75,7 @@ async fn past(ctx: &Context, today: NaiveDate, runs: Vec<Option<Run>>) -> Result
     Ok(Past { today, runs, yesterday, moves: ctx.store.affected_moves().await? })
 }
 
-async fn read(ctx: Context, before: Option<Arc<Past>>) -> Result<Seen, StoreError> {
+async fn read(ctx: Context, before: Option<Arc<Past>>) -> anyhow::Result<Seen> {
     let store = &ctx.store;
     let config = &ctx.snapshot.config;
     let at = ctx.now();
@@ -88,6 +96,7 @@ async fn read(ctx: Context, before: Option<Arc<Past>>) -> Result<Seen, StoreErro
         counts: store.site_counts().await?,
         customers: store.customer_count().await?,
         past,
+        untold: untold::count(&ctx).await?,
         concerns: store.concerns(config.alerts.unreadable_after).await?,
         dead: store.dead_contacts().await?,
         outbox: store.outbox_counts().await?,
@@ -117,6 +126,10 @@ impl Glance {
         kept.seen = None;
         kept.under_way = None;
         kept.deeds += 1;
+    }
+
+    fn is_younger_than(&self, age: Duration) -> bool {
+        self.kept().seen.as_ref().is_some_and(|(at, _)| at.elapsed() < age)
     }
 
     fn offer(&self, shared: &Shared) -> Offer {
@@ -166,6 +179,26 @@ fn begin(shared: &Shared, deeds: u64, past: Option<Arc<Past>>) -> Reading {
         let _ = tell.send(Some(result));
     });
     reading
+}
+
+/// Reads now and from time to time, so that no reader waits for a whole reading. Until told to stop.
+pub(super) async fn keep_warm(shared: Shared) {
+    let stop = shared.parts.stop.clone();
+    while !stop.is_cancelled() {
+        if !shared.glance.is_younger_than(WARM)
+            && let Offer::Wait(mut reading, _) = shared.glance.offer(&shared)
+        {
+            // The reading is a task of its own: dropped here, it goes on. What went wrong, the next reader is told.
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = reading.wait_for(Option::is_some) => {}
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(FRESH) => {}
+        }
+    }
 }
 
 impl Inner {

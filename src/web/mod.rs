@@ -162,6 +162,7 @@ pub async fn serve(listener: TcpListener, parts: Parts) -> std::io::Result<()> {
         glance: glance::Glance::default(),
         started,
     });
+    tokio::spawn(glance::keep_warm(Arc::clone(&shared)));
     listen::serve(listener, router(shared), listen::Limits::default(), stop).await
 }
 

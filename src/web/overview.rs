@@ -65,7 +65,7 @@ pub(super) async fn page(State(shared): State<Shared>, visit: Visit) -> Result<R
         campaigns, verdicts, runs, total,
         customers => seen.customers,
         held => of("held"), unknown => of("unknown"), failed => of("failed"), queued => of("queued") + of("sending"), sent => of("sent"),
-        untold => seen.concerns.untold,
+        untold => seen.untold,
         // Only those of customers in the file: nobody can put another right.
         dead => seen.dead.iter().filter(|d| ctx.snapshot.customers.contains_key(&d.customer)).count(),
         refused => shared.parts.live.last_reload().is_some_and(|r| r.refused.is_some()),

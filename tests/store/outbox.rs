@@ -4,7 +4,7 @@ use kigen::domain::case::{CaseEvent, CaseState, LookKind};
 use kigen::domain::delivery::{Attempt, DeliveryId, DeliveryState, Held, Outcome, Recipient, RecipientState};
 use kigen::domain::observation::Verdict;
 use kigen::domain::plan::NoticeKind::{First, Overdue, Reminder};
-use kigen::store::{Committed, HistoryKind, OutboxAction, PassChange};
+use kigen::store::{Committed, HistoryKind, OutboxAction, PassChange, StoreError};
 
 use crate::House;
 use crate::fixtures::*;
@@ -355,4 +355,60 @@ pub async fn a_case_knows_what_was_told(house: &dyn House) {
     assert_eq!(short, expected, "perhaps sent counts, held for a person does not");
     assert!(told.iter().all(|t| t.day == day("2022-09-01") && t.deadline == day("2022-10-01") && t.round == 1));
     assert_eq!(store.open_cases().await.unwrap()[0].told, told);
+}
+
+/// A number for each thing that can be wrong with a row, so that all stand at the head of one queue.
+const SPOILED: [(&str, &str); 5] = [
+    ("UPDATE deliveries SET rendered_for = 'someday' WHERE id = 1", "no civil day"),
+    ("UPDATE recipients SET address = 'nobody' WHERE delivery = 2", "a mail address that is none"),
+    ("DELETE FROM messages WHERE delivery = 3", "its message is missing"),
+    ("UPDATE deliveries SET sites = '{}' WHERE id = 4", "no list of sites"),
+    ("DELETE FROM recipients WHERE delivery = 5", "it has no recipient"),
+];
+
+pub async fn what_nobody_can_read_is_set_aside(house: &dyn House) {
+    let store = house.open().await;
+    affected(&*store, &["C1", "C2", "C3", "C4", "C5", "C6", "C7"]).await;
+    for customer in ["C1", "C2", "C3", "C4", "C5", "C6", "C7"] {
+        queue(&*store, customer, First, "round-1").await;
+    }
+    for (sql, _) in SPOILED {
+        house.spoil(sql).await;
+    }
+    for (number, (_, why)) in (1..).zip(SPOILED) {
+        let Err(StoreError::SetAside(aside)) = store.claim(ME, at(3), at(13)).await else { panic!("{why}") };
+        assert_eq!((aside.delivery, aside.customer), (DeliveryId(number), format!("C{number}")), "{why}");
+        assert!(aside.why.contains(why), "{} is no {why}", aside.why);
+    }
+    let claimed = claim(&*store, ME, 3).await.unwrap();
+    assert_eq!(claimed.delivery.id, DeliveryId(6), "those behind them have their turn");
+    let claimed = claim(&*store, ME, 3).await.unwrap();
+    assert_eq!(claimed.delivery.id, DeliveryId(7));
+    assert!(claim(&*store, ME, 3).await.is_none());
+
+    let mut listed = all(&*store).await;
+    listed.reverse();
+    assert_eq!(listed.len(), 7, "the list shows them all");
+    for (delivery, (_, why)) in listed.iter().zip(SPOILED) {
+        assert_eq!(delivery.state, DeliveryState::Failed, "{why}");
+        let detail = delivery.detail.as_deref().unwrap();
+        assert!(detail.starts_with("the row contradicts itself: ") && detail.contains(why), "{detail}");
+    }
+    let history = store.history(&id("C3")).await.unwrap().unwrap();
+    assert!(history.iter().any(|line| line.text.contains("its message is missing")), "{history:#?}");
+}
+
+pub async fn in_flight_and_unreadable_is_unknown(house: &dyn House) {
+    let store = house.open().await;
+    affected(&*store, &["C1", "C2"]).await;
+    for customer in ["C1", "C2"] {
+        queue(&*store, customer, First, "round-1").await;
+        begin(&*store, "dead", 3).await;
+    }
+    house.spoil("UPDATE deliveries SET rendered_for = 'someday' WHERE id = 1").await;
+    let taken = store.take_orphans(ME, false, at(20), at(30)).await;
+    assert!(matches!(taken, Err(StoreError::SetAside(aside)) if aside.delivery == DeliveryId(1)));
+    let taken = store.take_orphans(ME, false, at(20), at(30)).await.unwrap();
+    assert_eq!(taken.iter().map(|c| c.delivery.id).collect::<Vec<_>>(), [DeliveryId(2)]);
+    assert_eq!(all(&*store).await.last().unwrap().state, DeliveryState::Unknown, "it may have left");
 }

@@ -82,6 +82,10 @@ pub struct Page {
     pub texts: Vec<String>,
     /// The title's key.
     pub title: String,
+    /// Whether something on it posts a form back when it is clicked.
+    pub posts_back: bool,
+    /// Whether its title or a heading says maintenance, or a text that it is now.
+    pub is_headed_maintenance: bool,
     /// What saves: names and postback targets that must never be sent.
     pub saves: HashSet<String>,
     /// Why the full parser had to read it, if it had to.
@@ -123,6 +127,8 @@ impl Page {
             layout,
             log_off: clickable.labelled(&LOG_OFF).filter(|press| !matches!(press, Press::Submit { .. })),
             title: label_key(&dom.title),
+            posts_back: clickable.all.iter().any(|(_, press, _)| matches!(press, Press::PostBack { .. })),
+            is_headed_maintenance: is_headed_maintenance(&dom),
             saves: clickable.saves(&words.save.key),
             forms,
             texts: texts(dom),
@@ -136,10 +142,11 @@ impl Page {
         self.passwords == 1 && !self.is_inside()
     }
 
-    /// Whether one can work with it: it offers to log off or to save. A maintenance page does neither.
+    /// Whether one can work with it: it offers to log off or to save, which a maintenance page does not; or there is
+    /// something to press, as a row of tabs, and the maintenance that a text speaks of is not what the page is about.
     #[must_use]
     pub fn works(&self) -> bool {
-        self.log_off.is_some() || !self.saves.is_empty()
+        self.log_off.is_some() || !self.saves.is_empty() || (self.posts_back && !self.is_headed_maintenance)
     }
 
     /// Whether this is one of the tool's own pages: the tab or the list of sites is there.
@@ -155,6 +162,17 @@ const LOG_ON: [&str; 6] = ["ログオン", "ログイン", "サインイン", "l
 /// A button that says one of these is never taken for the log-on button.
 const NEVER: [&str; 12] =
     ["保存", "save", "設定", "変更", "クリア", "clear", "リセット", "reset", "キャンセル", "cancel", "忘れ", "登録"];
+
+/// A page about a maintenance says so at its head, or that it is now; one that works announces it in its text.
+fn is_headed_maintenance(dom: &Dom<'_>) -> bool {
+    let is_word = |key: &str| key.contains("メンテナンス") || key.contains("maintenance");
+    let is_heading = |name: &str| matches!(name, "h1" | "h2" | "h3");
+    let mut headings = (0..dom.nodes.len()).filter(|index| is_heading(&dom.nodes[*index].name));
+    let mut texts = dom.tokens.iter().filter_map(|token| token.key.as_deref());
+    is_word(&label_key(&dom.title))
+        || headings.any(|index| is_word(&caption(dom, index)))
+        || texts.any(|key| key.contains("ただいまメンテナンス") || key.contains("メンテナンス中です"))
+}
 
 /// The page's texts as keys, at most 64 KiB of them.
 fn texts(dom: Dom<'_>) -> Vec<String> {

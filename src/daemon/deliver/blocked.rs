@@ -8,7 +8,7 @@
 use tokio::sync::Mutex;
 
 use super::Until;
-use crate::daemon::Context;
+use crate::daemon::{Context, local};
 use crate::domain::Timestamp;
 use crate::domain::delivery::BLOCKED_WAIT;
 
@@ -28,7 +28,10 @@ impl Blocked {
         let at = remembered.and_then(|text| Timestamp::from_timestamp_millis(text.parse().ok()?));
         let at = at.filter(|at| *at > now).map(|at| at.min(now + BLOCKED_WAIT));
         if let Some(at) = at {
-            tracing::warn!("the mail server refused our account before this start, nothing leaves before {at}");
+            tracing::warn!(
+                "the mail server refused our account before this start, nothing leaves before {}",
+                local(ctx, at)
+            );
         }
         Ok(Self(Mutex::new(at)))
     }

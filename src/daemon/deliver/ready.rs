@@ -6,8 +6,8 @@
 
 use super::super::bounces::Dead;
 use super::super::corroborate;
-use super::super::look;
 use super::super::mailing::{self, Subject};
+use super::hosts::{Hosts, Look};
 use crate::daemon::Context;
 use crate::domain::campaign::Standing;
 use crate::domain::case::Case;
@@ -26,7 +26,7 @@ pub(super) enum Prepared {
 }
 
 /// Asks again right before the irreversible act: is it still due, is the evidence fresh, is what it says still true?
-pub(super) async fn prepare(ctx: &Context, owner: &str, claimed: Claimed) -> anyhow::Result<Prepared> {
+pub(super) async fn prepare(ctx: &Context, hosts: &Hosts, owner: &str, claimed: Claimed) -> anyhow::Result<Prepared> {
     let delivery = &claimed.delivery;
     let key = &delivery.facts.key;
     // After an unheard answer the customer may have it already: then nothing is dropped, it stays unknown.
@@ -51,9 +51,10 @@ pub(super) async fn prepare(ctx: &Context, owner: &str, claimed: Claimed) -> any
     let not_before = mailing::not_before(ctx);
     let looked = delivery.evidence_at < not_before;
     if looked {
-        match look::check(ctx, &member).await? {
-            Some(fresh) => state = fresh,
-            None => return overtaken("the customer is not in the store any more"),
+        match hosts.look(ctx, &member).await? {
+            Look::Seen(fresh) => state = *fresh,
+            Look::Gone => return overtaken("the customer is not in the store any more"),
+            Look::NotNow(why) => return Ok(Prepared::Later(why)),
         }
     }
     let Some(case) = state.cases.into_iter().find(|c| c.campaign == key.campaign) else {

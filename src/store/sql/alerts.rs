@@ -102,8 +102,6 @@ macro_rules! untold {
     };
 }
 
-pub(super) const UNTOLD_COUNT: &str = untold!("count(*)");
-
 pub(super) const UNTOLD_CUSTOMERS: &str = concat!(
     "SELECT u.customer, u.campaign, u.reference, u.name, u.standing, d.state, d.detail FROM (",
     untold!("u.*"),

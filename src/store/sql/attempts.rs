@@ -6,11 +6,11 @@
 use crate::domain::Timestamp;
 use crate::domain::delivery::{Attempt, DeliveryId, DeliveryState, Outcome, Recipient, RecipientState};
 
-use super::super::{Claimed, HistoryKind, Result};
+use super::super::{Claimed, HistoryKind, Result, SetAside, StoreError};
 use super::events::{self, Event, Notice};
-use super::outbox::{free_of_holds, load};
+use super::outbox::{free_of_holds, load_to_send, set_aside};
 use super::rows::{json, millis, time};
-use super::{Sql, db, failed};
+use super::{Sql, Tx, db, failed};
 
 pub(super) const BEGIN: &str = concat!(
     "UPDATE deliveries AS d SET state = 'sending', attempts = attempts + 1, lease_until = ?4, state_at = ?3 \
@@ -45,6 +45,12 @@ pub(super) const TAKE_ORPHANS: &str = "UPDATE deliveries SET owner = ?1, lease_u
 
 pub(super) const ORPHANS_WAIT: &str =
     "SELECT EXISTS (SELECT 1 FROM deliveries WHERE state = 'sending' AND owner <> ?1 AND lease_until <= ?2)";
+/// What cannot be taken over yet goes back as it was, with nobody behind it.
+pub(super) const LEAVE_ORPHANS: &str = "UPDATE deliveries SET owner = 'nobody', lease_until = ?2 \
+     WHERE id IN (SELECT CAST(value AS BIGINT) FROM json_each(?1)) AND state = 'sending'";
+
+pub(super) const END_UNHEARD: &str = "UPDATE attempts SET finished_at = ?2, outcome = 'unknown', reply = ?3 \
+     WHERE delivery = ?1 AND finished_at IS NULL";
 
 pub(super) const LAST_ATTEMPT: &str = "SELECT max(started_at) FROM attempts";
 
@@ -148,9 +154,32 @@ pub(super) async fn take_orphans(
     let mut tx = store.write(WHAT).await?;
     let query = db::query_scalar(TAKE_ORPHANS).bind(owner).bind(all).bind(millis(now)).bind(millis(lease_until));
     let ids: Vec<i64> = query.fetch_all(&mut tx).await.map_err(failed(WHAT))?;
-    let orphans = load(&mut tx, &ids, WHAT).await?;
+    let orphans = match load_to_send(&mut tx, &ids, WHAT).await {
+        Err(StoreError::Corrupt(_)) => Err(set_orphan_aside(&mut tx, &ids, owner, now, WHAT).await?),
+        orphans => Ok(orphans?),
+    };
     tx.commit().await.map_err(failed(WHAT))?;
-    Ok(orphans)
+    orphans.map_err(StoreError::SetAside)
+}
+
+/// Sets the first of them aside that nobody can read, and leaves the others to be asked for again.
+async fn set_orphan_aside(
+    tx: &mut Tx,
+    ids: &[i64],
+    owner: &str,
+    now: Timestamp,
+    what: &'static str,
+) -> Result<SetAside> {
+    for id in ids {
+        let Err(StoreError::Corrupt(why)) = load_to_send(tx, &[*id], what).await else { continue };
+        let aside = set_aside(tx, *id, owner, &why, now, what).await?;
+        let query = db::query(END_UNHEARD).bind(*id).bind(millis(now)).bind(&aside.why);
+        query.execute(&mut *tx).await.map_err(failed(what))?;
+        let query = db::query(LEAVE_ORPHANS).bind(json(&ids)).bind(millis(now));
+        query.execute(&mut *tx).await.map_err(failed(what))?;
+        return Ok(aside);
+    }
+    Err(StoreError::Corrupt("deliveries in flight that cannot be read together".to_owned()))
 }
 
 pub(super) async fn last_attempt_at(store: &Sql) -> Result<Option<Timestamp>> {

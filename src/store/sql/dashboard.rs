@@ -15,7 +15,6 @@ use super::super::{
     By, Concerns, CustomerFilter, CustomerLine, CustomerOrder, CustomerSheet, Deed, MailFilter, MailLine, Result,
     SiteCounts, SiteLine, StoreError,
 };
-use super::alerts::UNTOLD_COUNT;
 use super::desk::load_recipients;
 use super::events::{self, Event};
 use super::rows::{
@@ -260,10 +259,9 @@ pub(super) async fn affected_moves(store: &Sql) -> Result<Vec<(Timestamp, i64)>>
 
 pub(super) async fn concerns(store: &Sql, unreadable_after: u32) -> Result<Concerns> {
     const WHAT: &str = "count what waits for a person";
-    let untold: i64 = db::query_scalar(UNTOLD_COUNT).fetch_one(&store.readers).await.map_err(failed(WHAT))?;
     let query = db::query_scalar(UNREADABLE_COUNT).bind(i64::from(unreadable_after));
     let unreadable: i64 = query.fetch_one(&store.readers).await.map_err(failed(WHAT))?;
-    Ok(Concerns { untold: count(untold)?, unreadable: count(unreadable)? })
+    Ok(Concerns { unreadable: count(unreadable)? })
 }
 
 type DeedRow = (i64, i64, Option<String>, Option<String>, Option<i64>, String, String);

@@ -12,7 +12,7 @@ use super::super::{
     Acted, AttemptRow, By, Claimed, Delivery, HistoryKind, Hold, HoldKind, OutboxAction, OutboxFilter, Result,
 };
 use super::events::{self, Event, Notice};
-use super::outbox::{changed, load, nothing_more_to_send};
+use super::outbox::{changed, load, nothing_more_to_send, unreadable};
 use super::rows::{
     AttemptLine, DeliveryRow, HoldRow, RecipientRow, count, delivery_columns, delivery_state, json, millis,
 };
@@ -74,12 +74,12 @@ pub(super) async fn deliveries(store: &Sql, filter: &OutboxFilter) -> Result<Vec
         .await
         .map_err(failed(WHAT))?;
     let ids = json(&rows.iter().map(|row| row.id).collect::<Vec<_>>());
-    let mut recipients = load_recipients(&mut tx, &ids, WHAT).await?;
+    let mut recipients = recipients_of(&mut tx, &ids, WHAT).await?;
     tx.commit().await.map_err(failed(WHAT))?;
     rows.into_iter()
         .map(|row| {
-            let recipients = recipients.remove(&row.id).unwrap_or_default();
-            row.delivery(recipients)
+            let recipients = recipients.remove(&row.id).unwrap_or_else(|| Ok(Vec::new()));
+            row.listed(recipients)
         })
         .collect()
 }
@@ -90,12 +90,24 @@ pub(super) async fn load_recipients(
     ids: &str,
     what: &'static str,
 ) -> Result<HashMap<i64, Vec<Recipient>>> {
-    let rows: Vec<RecipientRow> = db::query_as(RECIPIENTS).bind(ids).fetch_all(&mut *tx).await.map_err(failed(what))?;
-    let mut recipients: HashMap<i64, Vec<Recipient>> = HashMap::new();
+    let recipients = recipients_of(tx, ids, what).await?;
+    recipients.into_iter().map(|(delivery, recipients)| Ok((delivery, recipients?))).collect()
+}
+
+/// The same; one that cannot be read spoils its own delivery.
+async fn recipients_of(tx: &mut Tx, ids: &str, what: &'static str) -> Result<HashMap<i64, Result<Vec<Recipient>>>> {
+    let query = db::query_as(RECIPIENTS).bind(ids);
+    let rows: Vec<RecipientRow> = query.fetch_all(&mut *tx).await.map_err(unreadable(what))?;
+    let mut all: HashMap<i64, Result<Vec<Recipient>>> = HashMap::new();
     for row in rows {
-        recipients.entry(row.delivery).or_default().push(row.recipient()?);
+        let known = all.entry(row.delivery).or_insert_with(|| Ok(Vec::new()));
+        match (known.as_mut(), row.recipient()) {
+            (Ok(recipients), Ok(recipient)) => recipients.push(recipient),
+            (Ok(_), Err(error)) => *known = Err(error),
+            (Err(_), _) => {}
+        }
     }
-    Ok(recipients)
+    Ok(all)
 }
 
 pub(super) async fn delivery(store: &Sql, id: DeliveryId) -> Result<Option<(Claimed, Vec<AttemptRow>)>> {

@@ -7,7 +7,7 @@
 use crate::domain::Timestamp;
 use crate::domain::delivery::{DeliveryId, DeliveryKey, Held};
 
-use super::super::{Claimed, Committed, HistoryKind, Message, NewDelivery, PassChange, Result, StoreError};
+use super::super::{Claimed, Committed, HistoryKind, Message, NewDelivery, PassChange, Result, SetAside, StoreError};
 use super::desk::load_recipients;
 use super::events::{self, Event, Notice};
 use super::rows::{DeliveryRow, delivery_columns, json, millis, sites_text, time};
@@ -79,6 +79,13 @@ pub(super) const DROP: &str = concat!(
     ", detail = ?3, owner = NULL, lease_until = NULL, state_at = ?4 \
       WHERE id = ?1 AND owner = ?2 AND state = 'queued' RETURNING id, customer, campaign, kind, milestone"
 );
+
+/// As [`nothing_more_to_send`], and never called dropped: nobody decided that it is not to be sent.
+pub(super) const SET_ASIDE: &str = "UPDATE deliveries SET state = \
+         CASE WHEN EXISTS (SELECT 1 FROM recipients AS r WHERE r.delivery = deliveries.id AND r.state = 'accepted') \
+              THEN 'sent' WHEN unknown_before = 1 OR state = 'sending' THEN 'unknown' ELSE 'failed' END, \
+         detail = ?3, owner = NULL, lease_until = NULL, state_at = ?4 \
+     WHERE id = ?1 AND owner = ?2 AND state IN ('queued', 'sending') RETURNING id, customer, campaign, kind, milestone";
 
 pub(super) const CUSTOMER_OF: &str = "SELECT customer FROM deliveries WHERE id = ?1";
 
@@ -178,12 +185,31 @@ pub(super) async fn claim(store: &Sql, owner: &str, now: Timestamp, lease_until:
     let mut tx = store.write_beside(WHAT).await?;
     let query = db::query_scalar(CLAIM).bind(owner).bind(millis(now)).bind(millis(lease_until));
     let id: Option<i64> = query.fetch_optional(&mut tx).await.map_err(failed(WHAT))?;
-    let claimed = match id {
-        Some(id) => load(&mut tx, &[id], WHAT).await?.pop(),
-        None => None,
+    let Some(id) = id else { return tx.rollback().await.map_err(failed(WHAT)).map(|()| None) };
+    let claimed = match load_to_send(&mut tx, &[id], WHAT).await {
+        Err(StoreError::Corrupt(why)) => Err(set_aside(&mut tx, id, owner, &why, now, WHAT).await?),
+        loaded => Ok(loaded?.pop()),
     };
     tx.commit().await.map_err(failed(WHAT))?;
-    Ok(claimed)
+    claimed.map_err(StoreError::SetAside)
+}
+
+/// Takes one that `owner` has, and nobody can read, out of the queue: the mails behind it must not wait for it.
+pub(super) async fn set_aside(
+    tx: &mut Tx,
+    id: i64,
+    owner: &str,
+    why: &str,
+    now: Timestamp,
+    what: &'static str,
+) -> Result<SetAside> {
+    let why = format!("the row contradicts itself: {why}");
+    let query = db::query_as(SET_ASIDE).bind(id).bind(owner).bind(&why).bind(millis(now));
+    let notice: Option<Notice> = query.fetch_optional(&mut *tx).await.map_err(failed(what))?;
+    let Some(notice) = notice else { return Err(StoreError::Corrupt(format!("delivery {id}: {why}"))) };
+    let event = Event::of_delivery(now, &notice, HistoryKind::Sent, "failed", &format!("set aside: {why}"));
+    events::write(tx, &[event], what).await?;
+    Ok(SetAside { delivery: DeliveryId(id), customer: notice.customer, why })
 }
 
 #[derive(sqlx::FromRow)]
@@ -193,11 +219,23 @@ struct ClaimedRow {
     raw: Vec<u8>,
 }
 
-/// These deliveries with their mails, by number.
+/// These deliveries, each with a mail and somebody to send it to.
+pub(super) async fn load_to_send(tx: &mut Tx, ids: &[i64], what: &'static str) -> Result<Vec<Claimed>> {
+    let loaded = load(tx, ids, what).await?;
+    if loaded.len() != ids.len() {
+        return Err(StoreError::Corrupt("its message is missing".to_owned()));
+    }
+    if loaded.iter().any(|claimed| claimed.delivery.recipients.is_empty()) {
+        return Err(StoreError::Corrupt("it has no recipient".to_owned()));
+    }
+    Ok(loaded)
+}
+
+/// Those of these deliveries that there are, with their mails, by number.
 pub(super) async fn load(tx: &mut Tx, ids: &[i64], what: &'static str) -> Result<Vec<Claimed>> {
     let ids = json(&ids);
     let mut recipients = load_recipients(tx, &ids, what).await?;
-    let rows: Vec<ClaimedRow> = db::query_as(CLAIMED).bind(&ids).fetch_all(&mut *tx).await.map_err(failed(what))?;
+    let rows: Vec<ClaimedRow> = db::query_as(CLAIMED).bind(&ids).fetch_all(&mut *tx).await.map_err(unreadable(what))?;
     rows.into_iter()
         .map(|row| {
             let message = row.delivery.message(row.raw)?;
@@ -205,6 +243,14 @@ pub(super) async fn load(tx: &mut Tx, ids: &[i64], what: &'static str) -> Result
             Ok(Claimed { delivery: row.delivery.delivery(recipients)?, message })
         })
         .collect()
+}
+
+/// The error of a statement whose rows may be what is wrong: text that is none.
+pub(super) fn unreadable(what: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
+    move |error| match error {
+        sqlx::Error::ColumnDecode { index, .. } => StoreError::Corrupt(format!("column {index} cannot be read")),
+        error => failed(what)(error),
+    }
 }
 
 pub(super) async fn replace_message(store: &Sql, id: DeliveryId, owner: &str, message: &Message) -> Result<bool> {

@@ -1,5 +1,6 @@
 //! Rows as the databases give them, and the domain's types they stand for. A row that contradicts itself is a loud error.
 
+use std::borrow::Borrow;
 use std::io;
 
 use chrono::{DateTime, NaiveDate};
@@ -348,6 +349,28 @@ impl DeliveryRow {
         })
     }
 
+    /// As a list shows it: beside a hundred good rows a bad one is shown too, with stand-ins and what is wrong with it.
+    pub(super) fn listed(mut self, recipients: Result<Vec<Recipient>>) -> Result<Delivery> {
+        let (recipients, mut wrong) = match recipients {
+            Ok(recipients) => (recipients, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        for text in [&mut self.day, &mut self.deadline, &mut self.rendered_for] {
+            mend(text, day, "1970-01-01".to_owned(), &mut wrong);
+        }
+        mend(&mut self.sites, sites, "[]".to_owned(), &mut wrong);
+        for instant in [&mut self.not_before, &mut self.evidence_at, &mut self.created_at, &mut self.state_at] {
+            mend(instant, time_of, 0, &mut wrong);
+        }
+        for number in [&mut self.round, &mut self.attempts] {
+            mend(number, count_of, 0, &mut wrong);
+        }
+        if let Some(error) = wrong {
+            self.detail = self.detail.or_else(|| Some(error.to_string()));
+        }
+        self.delivery(recipients)
+    }
+
     pub(super) fn message(&self, raw: Vec<u8>) -> Result<Message> {
         Ok(Message {
             message_id: self.message_id.clone(),
@@ -359,6 +382,27 @@ impl DeliveryRow {
             sites: sites(&self.sites)?,
         })
     }
+}
+
+/// Puts a stand-in in the place of what cannot be read; the first thing that is wrong is kept.
+fn mend<V: Borrow<B>, B: ?Sized, T>(
+    value: &mut V,
+    read: impl FnOnce(&B) -> Result<T>,
+    stand_in: V,
+    wrong: &mut Option<StoreError>,
+) {
+    if let Err(error) = read((*value).borrow()) {
+        wrong.get_or_insert(error);
+        *value = stand_in;
+    }
+}
+
+fn time_of(millis: &i64) -> Result<Timestamp> {
+    time(*millis)
+}
+
+fn count_of(number: &i64) -> Result<u32> {
+    count(*number)
 }
 
 /// The sites a mail speaks of, as they stand in its row.

@@ -11,7 +11,7 @@ use crate::domain::delivery::{Attempt, DeliveryId, DeliveryState, Outcome, Recip
 use super::super::{Claimed, HistoryKind, Result};
 use super::attempts::{END_LOST_ATTEMPT, settled_text};
 use super::events::{self, Event, Notice};
-use super::outbox::{free_of_holds, load};
+use super::outbox::{free_of_holds, load_to_send};
 use super::rows::{json, millis, time};
 use super::{Tx, db, failed};
 
@@ -85,7 +85,8 @@ pub(super) struct Record {
     pub(super) now: i64,
 }
 
-/// Hands out as many deliveries as there are claims and due ones, in the order of the queue.
+/// Hands out as many deliveries as there are claims and due ones, in the order of the queue. One that nobody can read is
+/// an error: alone, its claimant sets it aside.
 pub(super) async fn claim(tx: &mut Tx, claims: &[&Claim]) -> Result<Vec<Option<Claimed>>> {
     const WHAT: &str = "take deliveries from the queue";
     // The earliest of their clocks: what is due by it is due for all.
@@ -98,7 +99,7 @@ pub(super) async fn claim(tx: &mut Tx, claims: &[&Claim]) -> Result<Vec<Option<C
     }
     let rows: Vec<_> = ids.iter().zip(claims).map(|(id, c)| (id, &c.owner, c.lease_until)).collect();
     db::query(CLAIM_SET).bind(json(&rows)).execute(&mut *tx).await.map_err(failed(WHAT))?;
-    let loaded = load(tx, &ids, WHAT).await?;
+    let loaded = load_to_send(tx, &ids, WHAT).await?;
     let mut loaded: HashMap<DeliveryId, Claimed> = loaded.into_iter().map(|c| (c.delivery.id, c)).collect();
     let mut given = ids.into_iter();
     Ok(claims.iter().map(|_| given.next().and_then(|id| loaded.remove(&DeliveryId(id)))).collect())
