@@ -70,17 +70,18 @@ struct CustomerRow {
     gone: bool,
 }
 
-/// Writes only what differs: on most mornings the file is the one of yesterday.
+/// Writes only what differs: on most mornings the file is the one of yesterday, and then nobody has to wait for us either.
 pub(super) async fn sync_customers(store: &Sql, entries: &[Entry], at: Timestamp) -> Result<()> {
     const WHAT: &str = "take note of the customers";
+    let named: HashMap<&str, &Entry> = entries.iter().map(|entry| (entry.id.as_str(), entry)).collect();
+    let known: Vec<CustomerRow> = db::query_as(CUSTOMERS).fetch_all(&store.readers).await.map_err(failed(WHAT))?;
+    let (enter, leave) = differences(&known, &named);
+    if enter.is_empty() && leave.is_empty() {
+        return Ok(());
+    }
     let mut tx = store.write(WHAT).await?;
     let known: Vec<CustomerRow> = db::query_as(CUSTOMERS).fetch_all(&mut tx).await.map_err(failed(WHAT))?;
-    let known: HashMap<&str, &CustomerRow> = known.iter().map(|row| (row.id.as_str(), row)).collect();
-    let named: HashMap<&str, &Entry> = entries.iter().map(|entry| (entry.id.as_str(), entry)).collect();
-    let differs = |e: &Entry| known.get(e.id.as_str()).is_none_or(|row| row.gone || row.name != e.name);
-    let enter: Vec<_> = named.values().filter(|e| differs(e)).map(|e| (e.id.as_str(), e.name.as_str())).collect();
-    let leave: Vec<_> =
-        known.values().filter(|r| !r.gone && !named.contains_key(r.id.as_str())).map(|r| &r.id).collect();
+    let (enter, leave) = differences(&known, &named);
     for rows in enter.chunks(CHUNK) {
         let query = db::query(ENTER).bind(json(&rows)).bind(millis(at));
         query.execute(&mut tx).await.map_err(failed(WHAT))?;
@@ -89,6 +90,18 @@ pub(super) async fn sync_customers(store: &Sql, entries: &[Entry], at: Timestamp
         db::query(LEAVE).bind(json(&ids)).bind(millis(at)).execute(&mut tx).await.map_err(failed(WHAT))?;
     }
     tx.commit().await.map_err(failed(WHAT))
+}
+
+/// Who enters with which name, and who leaves.
+fn differences<'a>(
+    known: &'a [CustomerRow],
+    named: &HashMap<&str, &'a Entry>,
+) -> (Vec<(&'a str, &'a str)>, Vec<&'a str>) {
+    let rows: HashMap<&str, &CustomerRow> = known.iter().map(|row| (row.id.as_str(), row)).collect();
+    let differs = |e: &&&Entry| rows.get(e.id.as_str()).is_none_or(|row| row.gone || row.name != e.name);
+    let enter = named.values().filter(differs).map(|e| (e.id.as_str(), e.name.as_str())).collect();
+    let gone = known.iter().filter(|row| !row.gone && !named.contains_key(row.id.as_str()));
+    (enter, gone.map(|row| row.id.as_str()).collect())
 }
 
 #[derive(sqlx::FromRow)]
