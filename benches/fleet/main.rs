@@ -164,7 +164,12 @@ async fn part_of_it(name: &str, args: &Args) {
         }
         "export" => {
             let report = scanned(config).await;
-            assert_eq!(report.sites.affected as usize, customers.div_ceil(AFFECTED), "{:?}", report.unreadable_by_reason);
+            assert_eq!(
+                report.sites.affected as usize,
+                customers.div_ceil(AFFECTED),
+                "{:?}",
+                report.unreadable_by_reason
+            );
             0
         }
         _ => bare::requests(url, customers, CONCURRENCY, name == "parsed").await,

@@ -8,7 +8,7 @@ use kigen::app;
 use kigen::clock::{Clock as _, SystemClock};
 use kigen::daemon::progress::Silent;
 use kigen::daemon::reload;
-use kigen::daemon::scan::{ScanRequest, ScanReport, Scanned, scan};
+use kigen::daemon::scan::{ScanReport, ScanRequest, Scanned, scan};
 use tokio_util::sync::CancellationToken;
 
 /// Of the export file's customers, one in so many is affected.

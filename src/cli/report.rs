@@ -161,8 +161,7 @@ impl<'a> Material<'a> {
         for days in WINDOWS {
             let to = self.today + TimeDelta::days(days);
             next.planned.clear();
-            let one: BTreeMap<_, _> =
-                self.customer(customer).map(|c| (customer.clone(), c)).into_iter().collect();
+            let one: BTreeMap<_, _> = self.customer(customer).map(|c| (customer.clone(), c)).into_iter().collect();
             let walked = plan::walk(cases, &one, &self.campaigns, calendar, policy, self.today, to, usize::MAX);
             for (day, planned) in walked {
                 next.planned.entry(planned.campaign.clone()).or_insert((day, planned));
