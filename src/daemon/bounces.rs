@@ -203,9 +203,13 @@ pub async fn told_again(
 ) -> anyhow::Result<Vec<Planned>> {
     let mut again: Vec<Planned> = Vec::new();
     for case in cases {
+        // First, since of a large fleet few are dead: what follows goes through all that is planned.
+        if !dead.0.contains_key(&case.customer) {
+            continue;
+        }
         let Some(customer) = snapshot.customers.get(&case.customer) else { continue };
         let served = planned.iter().chain(&again).any(|p| p.customer == case.customer);
-        if !dead.0.contains_key(&customer.id) || served || !customer.notify {
+        if served || !customer.notify {
             continue;
         }
         let fallback = dead.living(&customer.id, &customer.fallback_email);
