@@ -58,7 +58,7 @@ pub struct Node<'a> {
 pub struct Token {
     /// Which node.
     pub node: usize,
-    /// The text's [`label_key`]; `None` for a control.
+    /// The text's [`label_key`](super::labels::label_key); `None` for a control.
     pub key: Option<String>,
 }
 
