@@ -139,6 +139,8 @@ pub async fn scan(
     let mut scan = Scan::new(ctx, request, progress);
     scan.run_id = Some(run);
     if shared {
+        // What an earlier try of ours could not give back, as the database was away, would count as under work for ever.
+        store.free_shares(run, &ctx.owner).await.context("cannot give back the shares of an earlier try")?;
         scan.shares = Some(Shares::new(run, since));
         scan.joins = !lead;
     }
