@@ -3,11 +3,13 @@
 //! Memory does not grow with the fleet beyond the customers file itself (and a dozen bytes a customer for the order): states
 //! are loaded in chunks, looks are written as they come. A scan that is cancelled, or longer than `scan.max_duration`,
 //! leaves what it wrote and is marked `interrupted`; its schedule time is then run again, with whom it did not reach.
-//! Where nodes share a state, a scheduled scan is shared out (`shares`).
+//! Where nodes share a state, a scheduled scan is shared out (`shares`, `together`).
 
 mod queue;
 mod shares;
+mod together;
 mod turns;
+mod writing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
@@ -22,15 +24,16 @@ use tokio_util::sync::CancellationToken;
 
 use self::queue::{Next, Queue, Waiting};
 use self::shares::Shares;
+use self::together::{begin, joins};
 use super::alert;
 use super::corroborate;
 use super::look::{self, Logon, Looked};
 use super::progress::Progress;
-use super::{Context, RUN_LEASE, Snapshot, cluster};
+use super::{Context, Snapshot};
 use crate::connector::breaker::Sign;
 use crate::domain::Timestamp;
 use crate::domain::campaign::{Campaign, Standing};
-use crate::domain::case::{Case, CaseEvent, LookKind};
+use crate::domain::case::{Case, CaseEvent};
 use crate::domain::guard::{self, RefusalStreak};
 use crate::domain::layout::{HostLayouts, Misread};
 use crate::domain::observation::{Consent, CustomerLook, Failure, Observation, Reason, Verdict, observations};
@@ -38,8 +41,7 @@ use crate::domain::site::CustomerId;
 use crate::fleet::Quarantined;
 use crate::microsoft::Told;
 use crate::store::{
-    Begun, Committed, CustomerState, Hold, HoldKind, LookChange, Refused, Run, RunCounts, RunKind, RunOutcome,
-    SiteCounts,
+    Begun, CustomerState, Hold, HoldKind, LookChange, Refused, Run, RunCounts, RunKind, RunOutcome, SiteCounts,
 };
 
 /// What to scan.
@@ -187,44 +189,6 @@ async fn after(ctx: &Context, request: &ScanRequest, report: &ScanReport, outcom
     if outcome == RunOutcome::Done && report.stopped.is_none() && request.only.is_empty() {
         prune(ctx).await;
     }
-}
-
-/// How long a run that another node has just begun is given until it is shared out.
-const SHARED_WAIT: Duration = Duration::from_secs(120);
-
-/// Begins the run, or finds it begun and shared out by another node.
-async fn begin(
-    ctx: &Context,
-    request: &ScanRequest,
-    shared: bool,
-    stop: &CancellationToken,
-) -> crate::store::Result<Begun> {
-    let asked = Instant::now();
-    loop {
-        let now = ctx.now();
-        let lease = now + cluster::lease(ctx, RUN_LEASE);
-        let begun = ctx.store.begin_run(RunKind::Scan, request.due_at, &ctx.owner, now, lease).await?;
-        match &begun {
-            Begun::Running(run) if shared && run.due_at == request.due_at && run.fleet.is_none() => {}
-            _ => return Ok(begun),
-        }
-        if stop.is_cancelled() || asked.elapsed() > SHARED_WAIT {
-            return Ok(begun);
-        }
-        tokio::time::sleep(Duration::from_millis(300)).await;
-    }
-}
-
-/// Whether this node takes a part in a run that another one began.
-fn joins(ctx: &Context, request: &ScanRequest, run: &Run) -> bool {
-    if run.due_at != request.due_at || run.fleet.is_none() {
-        return false;
-    }
-    let same = run.fleet.as_deref() == Some(shares::fleet(&ctx.snapshot).as_str());
-    if !same {
-        tracing::warn!("the customers file here is not the one of {}: this node takes no part in the scan", run.owner);
-    }
-    same
 }
 
 async fn hold_if_suspicious(ctx: &Context, report: &ScanReport, known_before: usize) -> anyhow::Result<()> {
@@ -550,81 +514,6 @@ impl<'a> Scan<'a> {
         )
     }
 
-    /// The guard over all nodes: tells them of our logons, and hears whether the scan must stop.
-    async fn tell_logons(&mut self, halt: &CancellationToken) -> anyhow::Result<()> {
-        let Some(run) = self.shares.as_ref().map(|shares| shares.run) else { return Ok(()) };
-        let (accepted, refused) = std::mem::take(&mut self.logons);
-        let guard = self.ctx.store.note_logons(run, accepted, refused).await?;
-        let tripped = guard.refused_row >= self.snapshot.config.safety.logon_failures.max(1);
-        let why = match guard.stopped {
-            Some(why) => why,
-            None if tripped => {
-                let why = self.too_many_refused();
-                self.ctx.store.stop_run(run, &why).await?;
-                why
-            }
-            None => return Ok(()),
-        };
-        if !halt.is_cancelled() {
-            tracing::error!("{why}");
-            self.report.stopped = Some(why);
-            halt.cancel();
-        }
-        Ok(())
-    }
-
-    /// A sign of life to the other nodes: what was seen so far.
-    async fn sign(&mut self, halt: &CancellationToken) -> anyhow::Result<()> {
-        let Some(run) = self.shares.as_ref().map(|shares| shares.run) else { return Ok(()) };
-        self.tell_logons(halt).await?;
-        let (ctx, now) = (self.ctx, self.ctx.now());
-        ctx.store.note_part(run, &ctx.owner, &shares::part(&self.report, self.known_before)).await?;
-        let (together, _) = shares::together(ctx, run).await?;
-        let lease = now + cluster::lease(ctx, RUN_LEASE);
-        ctx.store.adopt_run(run, &ctx.owner, now, lease).await?;
-        ctx.store.extend_run(run, together.counts, lease).await?;
-        Ok(())
-    }
-
-    /// This node has no more to do in a shared-out scan. Whoever finds that nothing is left for anybody sums up, once.
-    async fn end_of_part(
-        mut self,
-        run: crate::store::RunId,
-        since: Timestamp,
-        lead: bool,
-        result: anyhow::Result<()>,
-    ) -> anyhow::Result<Scanned> {
-        let (ctx, store) = (self.ctx, &self.ctx.store);
-        let noted = store.note_part(run, &ctx.owner, &shares::part(&self.report, self.known_before)).await;
-        if result.is_err() || self.report.interrupted {
-            store.free_shares(run, &ctx.owner).await?;
-            let lease = ctx.snapshot.config.cluster.lease;
-            let alive = |node: &crate::store::Node| node.name != ctx.owner && node.beat_at > ctx.now() - lease;
-            if lead && !store.nodes().await?.iter().any(alive) {
-                let (outcome, detail) = outcome(&self.report, &result);
-                store.finish_run(run, outcome, self.report.counts, detail.as_deref(), ctx.now()).await?;
-            }
-            result?;
-            return Ok(Scanned::Ran(Box::new(self.report)));
-        }
-        noted?;
-        let (mut report, known_before) = shares::together(ctx, run).await?;
-        report.newly_affected = store.newly_affected(since).await?;
-        report.stopped = store.note_logons(run, false, 0).await?.stopped;
-        report.resumed = self.report.resumed;
-        // Before it ends: whoever ends it may die right after, and setting a hold twice is harmless.
-        hold_if_suspicious(ctx, &report, known_before).await?;
-        let ended = store.close_run(run, RunOutcome::Done, report.counts, report.stopped.as_deref(), ctx.now()).await?;
-        ctx.metrics.scan_finished(ctx.now() - since, ctx.now(), true);
-        if !ended {
-            return Ok(Scanned::Helped(Box::new(self.report)));
-        }
-        self.report = report;
-        self.suspect_layout();
-        after(ctx, self.request, &self.report, RunOutcome::Done).await;
-        Ok(Scanned::Ran(Box::new(self.report)))
-    }
-
     fn take(
         &mut self,
         waiting: Waiting,
@@ -686,94 +575,6 @@ impl<'a> Scan<'a> {
                 pending.push(Pending { refused: state.refused.clone(), state, seen, at, asked: false });
             }
             self.write(&mut pending).await?;
-        }
-        Ok(())
-    }
-
-    async fn write(&mut self, pending: &mut Vec<Pending>) -> anyhow::Result<()> {
-        let now = self.ctx.now();
-        if self.request.no_save {
-            pending.clear();
-            return Ok(());
-        }
-        if let Some(shares) = &mut self.shares
-            && !pending.is_empty()
-        {
-            shares.forget_lost(self.ctx).await?;
-            pending.retain(|p| shares.is_ours(&p.state.id));
-        }
-        let ids: Vec<CustomerId> = pending.iter().map(|p| p.state.id.clone()).collect();
-        // Two tries: a customer that somebody else keeps changing is left for the next scan.
-        for _ in 0..2 {
-            if pending.is_empty() {
-                break;
-            }
-            let changes: Vec<LookChange> = pending
-                .iter()
-                .map(|p| look::change(&p.state, &self.campaigns, &p.seen, p.refused.clone(), self.kind(p), p.at))
-                .collect();
-            let committed = self.ctx.store.commit_looks(&changes).await.context("cannot write what was seen")?;
-            for (change, done) in changes.iter().zip(&committed) {
-                if *done != Committed::Stale {
-                    self.report.newly_affected += u64::from(newly_affected(change));
-                }
-            }
-            let written = changes.iter().zip(&committed).filter(|(_, done)| **done != Committed::Stale);
-            alert::of_looks(self.ctx, written.map(|(change, _)| change)).await;
-            // After it, not before: who is noted and not written would be left out of a resumed scan.
-            let noted: Vec<&CustomerId> = pending
-                .iter()
-                .zip(&committed)
-                .filter(|(p, done)| p.asked && **done != Committed::Stale)
-                .map(|(p, _)| &p.state.id)
-                .collect();
-            self.ctx.store.note_scanned(&noted, now).await.context("cannot note who was scanned")?;
-            let mut done = committed.iter();
-            pending.retain(|_| done.next() == Some(&Committed::Stale));
-            self.refresh(pending).await?;
-            if let Some(shares) = &self.shares {
-                // Another node, or our own statement whose answer was lost, wrote a look of this run: one counts.
-                pending
-                    .retain(|p| p.state.sites.is_empty() || p.state.sites.iter().any(|o| o.observed_at < shares.since));
-            }
-        }
-        for left in pending.drain(..) {
-            tracing::warn!(customer = %left.state.id, "changed by somebody else at the same time; left for the next scan");
-        }
-        match (&mut self.shares, self.run_id) {
-            (Some(shares), _) => {
-                // First what was seen, then that it is done: whoever finds all done sums up.
-                let part = shares::part(&self.report, self.known_before);
-                self.ctx.store.note_part(shares.run, &self.ctx.owner, &part).await?;
-                shares.written(self.ctx, &ids).await?;
-            }
-            (None, Some(run)) => {
-                let lease = now + cluster::lease(self.ctx, RUN_LEASE);
-                self.ctx.store.extend_run(run, self.report.counts, lease).await?;
-            }
-            (None, None) => {}
-        }
-        Ok(())
-    }
-
-    /// A file that was exported once and is looked at twice is one piece of evidence: it confirms nothing a second time.
-    fn kind(&self, pending: &Pending) -> LookKind {
-        let known = |o: &Observation| {
-            o.site.is_some() && pending.state.sites.iter().any(|s| s.site == o.site && s.observed_at >= o.observed_at)
-        };
-        let again = pending.at < self.began_at && pending.seen.iter().all(known);
-        if again { LookKind::Check } else { LookKind::Scan }
-    }
-
-    async fn refresh(&self, pending: &mut [Pending]) -> anyhow::Result<()> {
-        let ids: Vec<CustomerId> = pending.iter().map(|p| p.state.id.clone()).collect();
-        if ids.is_empty() {
-            return Ok(());
-        }
-        for fresh in self.ctx.store.customer_states(&ids).await? {
-            if let Some(stale) = pending.iter_mut().find(|p| p.state.id == fresh.id) {
-                stale.state = fresh;
-            }
         }
         Ok(())
     }
