@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -57,32 +58,40 @@ impl WebDriverCompatibleCommand for Extra {
     }
 }
 
+/// A ChromeDriver and its port; `None`: it ended without one.
+fn driver(home: &Path) -> Option<(Child, String)> {
+    let mut driver = Command::new("chromedriver")
+        .arg("--port=0")
+        .env("HOME", home)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("chromedriver is there: tests/run installs it");
+    // Kept read: a full pipe would stop it.
+    let (tx, rx) = std::sync::mpsc::channel();
+    let stdout = driver.stdout.take().unwrap();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            let _ = tx.send(line);
+        }
+    });
+    while let Ok(line) = rx.recv_timeout(PATIENCE) {
+        if let Some((_, port)) = line.split_once("started successfully on port ") {
+            return Some((driver, port.trim_end_matches('.').to_owned()));
+        }
+    }
+    let _ = (driver.kill(), driver.wait());
+    None
+}
+
 impl Browser {
     pub async fn start() -> Self {
         let turn = TURN.lock().await;
         let profile = tempfile::Builder::new().prefix("kigen-browser-").tempdir().unwrap();
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .env("HOME", profile.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("chromedriver is there: tests/run installs it");
-        // Kept read: a full pipe would stop it.
-        let (tx, rx) = std::sync::mpsc::channel();
-        let stdout = driver.stdout.take().unwrap();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                let _ = tx.send(line);
-            }
-        });
-        let port = loop {
-            let line = rx.recv_timeout(PATIENCE).expect("chromedriver says its port");
-            if let Some((_, port)) = line.split_once("started successfully on port ") {
-                break port.trim_end_matches('.').to_owned();
-            }
-        };
+        // It looks for a free port for both families of addresses by itself, and ends if another process is faster.
+        let (mut driver, port) =
+            (0..5).find_map(|_| driver(profile.path())).expect("chromedriver says its port, in one of five tries");
         let mut flags: Vec<String> = FLAGS.iter().map(|flag| (*flag).to_owned()).collect();
         flags.push(format!("--user-data-dir={}", profile.path().display()));
         let wanted = json!({ "goog:chromeOptions": { "args": flags }, "goog:loggingPrefs": { "browser": "ALL" } });
