@@ -425,11 +425,15 @@ impl<'a> Scan<'a> {
         let (done, sites) = (self.report.counts.customers, self.report.sites);
         let rate = done as f64 / took.as_secs_f64().max(1.0);
         let left = (self.total as u64).saturating_sub(done) as f64 / rate.max(0.01);
+        // A node knows of a shared-out scan what is its own: how much of the rest will be, nobody knows.
+        let share = match &self.shares {
+            Some(_) => format!("{done} customers by this node, {rate:.1} a second"),
+            None => {
+                format!("{done} of {} customers, {rate:.1} a second, about {:.0} min left", self.total, left / 60.0)
+            }
+        };
         tracing::info!(
-            "scanning: {done} of {} customers, {rate:.1} a second, about {:.0} min left; {} affected, {} switched, \
-             {} consent_missing, {} not_exchange_online, {} unreadable",
-            self.total,
-            left / 60.0,
+            "scanning: {share}; {} affected, {} switched, {} consent_missing, {} not_exchange_online, {} unreadable",
             sites.affected,
             sites.switched,
             sites.consent_missing,
