@@ -122,7 +122,7 @@ async fn fleet(dir: &Path, customers: usize) -> Context {
     let snapshot = reload::load(&dir.join("config.toml")).unwrap_or_else(|e| panic!("{}", app::describe(&e)));
     let ctx = app::open_with(snapshot, Arc::new(SystemClock)).await.unwrap();
     let now = ctx.now();
-    ctx.store.sync_customers(&ctx.snapshot.entries(), now).await.unwrap();
+    ctx.store.sync_customers(&mut ctx.snapshot.entries(), now).await.unwrap();
     scan(&ctx, now - TimeDelta::days(3), |n| {
         if n.is_multiple_of(5) { Verdict::Affected } else { Verdict::NotExchangeOnline }
     })

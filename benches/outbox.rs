@@ -248,7 +248,7 @@ listen = "127.0.0.1:0"
 /// As if a scan had seen one affected site of everybody.
 async fn affect_all(ctx: &Context) {
     let (now, campaigns) = (ctx.now(), ctx.snapshot.campaigns());
-    ctx.store.sync_customers(&ctx.snapshot.entries(), now).await.unwrap();
+    ctx.store.sync_customers(&mut ctx.snapshot.entries(), now).await.unwrap();
     let ids: Vec<_> = ctx.snapshot.fleet.members.ids().collect();
     for ids in ids.chunks(1000) {
         let states = ctx.store.customer_states(ids).await.unwrap();

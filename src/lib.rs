@@ -4,7 +4,7 @@
 //! The rooms, in reading order; who may use whom is kept by `tests/architecture.rs`:
 //!
 //! - [`domain`]: the pure core. What a site's settings mean, who is due what and why, what an outcome makes of a mail.
-//! - [`clock`], [`secret`], [`metrics`]: small things everybody uses.
+//! - [`clock`], [`secret`], [`metrics`], [`spool`] (what is too large for memory): small things everybody uses.
 //! - [`config`]: the TOML file, checked into types that cannot be wrong.
 //! - [`fleet`]: the customers file. [`connector`]: reading a customer's sites.
 //!   [`microsoft`]: what the Microsoft side says of a tenant (asked through the connectors' client). [`store`]: the durable state.
@@ -27,5 +27,6 @@ pub mod metrics;
 pub mod microsoft;
 pub mod notice;
 pub mod secret;
+pub mod spool;
 pub mod store;
 pub mod web;

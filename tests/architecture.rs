@@ -11,21 +11,22 @@ use std::fs;
 use std::path::Path;
 
 /// A room, and the rooms it may use besides itself. `*` = every room but `cli` and `main`.
-const ARROWS: [(&str, &str); 19] = [
+const ARROWS: [(&str, &str); 20] = [
     ("domain", ""),
     ("clock", "domain"),
     ("secret", "domain"),
     ("metrics", "domain"),
+    ("spool", ""),
     ("config", "domain secret"),
-    ("fleet", "domain config clock secret metrics"),
-    ("connector", "domain config clock secret metrics"),
+    ("fleet", "domain config clock secret metrics spool"),
+    ("connector", "domain config clock secret metrics spool"),
     // For the polite client only: its limits, its refusals of addresses and its caps are wanted here to the letter.
     ("microsoft", "domain config clock secret metrics connector"),
     ("store", "domain config clock secret metrics"),
     ("notice", "domain config clock secret metrics"),
     ("alert", "domain config"),
     ("mail", "domain config clock secret metrics"),
-    ("daemon", "domain config clock secret metrics fleet connector microsoft store notice alert mail"),
+    ("daemon", "domain config clock secret metrics spool fleet connector microsoft store notice alert mail"),
     ("web", "domain config clock secret metrics store daemon"),
     ("app", "domain config clock secret metrics fleet connector microsoft store notice alert mail daemon web"),
     ("demo", "*"),

@@ -26,7 +26,7 @@ pub(super) async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     let mut errors = Vec::new();
     let templates =
         reload::load_templates(&config).map_err(|error| errors.extend(template_errors(error, &config))).ok();
-    let fleet = match fleet::roster(&config.fleet.customers) {
+    let fleet = match fleet::roster(&config.fleet.customers, config.state.directory()) {
         Ok(fleet) => Some(fleet),
         Err(error) => {
             errors.push(error.to_string());

@@ -77,7 +77,7 @@ pub(super) async fn run(global: &Global, args: &ReportArgs) -> anyhow::Result<Ex
 async fn listing(ctx: &Context, report: &Report, asked: &Asked) -> anyhow::Result<Listing> {
     let only = asked.customer.as_ref().map(|arg| &arg.0);
     if let Some(id) = only
-        && !ctx.snapshot.entries().iter().any(|entry| entry.id == *id)
+        && !ctx.snapshot.knows(id)
         && ctx.store.history(id).await?.is_none()
     {
         bail!("--customer {id}: not in {}, and never heard of", ctx.snapshot.config.fleet.customers.display());
@@ -107,7 +107,7 @@ struct Material<'a> {
 impl<'a> Material<'a> {
     async fn gather(ctx: &'a Context, only: Option<&CustomerId>, at: Timestamp) -> anyhow::Result<Self> {
         let today = ctx.snapshot.config.calendar.day(at);
-        let names: BTreeMap<_, _> = ctx.snapshot.entries().into_iter().map(|e| (e.id, e.name)).collect();
+        let names: BTreeMap<_, _> = ctx.snapshot.entries().map(|e| (e.id, e.name)).collect();
         let all = ctx.store.cases_to_plan(today).await.context("cannot read the cases")?;
         let mut cases: BTreeMap<CustomerId, Vec<Case>> = BTreeMap::new();
         for case in all.into_iter().filter(|c| names.contains_key(&c.customer)) {

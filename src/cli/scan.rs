@@ -31,7 +31,7 @@ pub(super) async fn run(global: &Global, args: &ScanArgs) -> anyhow::Result<Exit
     let mut only = Vec::new();
     for text in &args.customer {
         let id = CustomerId::new(text).with_context(|| format!("--customer {text:?}"))?;
-        if !ctx.snapshot.entries().iter().any(|entry| entry.id == id) {
+        if !ctx.snapshot.knows(&id) {
             bail!("--customer {text}: not in {}", ctx.snapshot.config.fleet.customers.display());
         }
         only.push(id);

@@ -121,6 +121,17 @@ pub struct PostgresState {
     pub directory: PathBuf,
 }
 
+impl StateUrl {
+    /// Where on this machine things may lie that belong to the state.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        match self {
+            Self::Sqlite(path) => path.parent().unwrap_or(Path::new("/")),
+            Self::Postgres(postgres) => &postgres.directory,
+        }
+    }
+}
+
 impl PostgresState {
     /// Host and database for people: no user, no options.
     #[must_use]

@@ -3,7 +3,7 @@
 //! One line asks, one answer ends the connection. Only the service's user can reach the socket (mode 0600).
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ const MAX: u64 = 256 * 1024;
 pub fn listen_path(state: &StateUrl) -> PathBuf {
     match std::env::var_os("RUNTIME_DIRECTORY") {
         Some(dir) => PathBuf::from(dir).join("control.sock"),
-        None => directory(state).join("control.sock"),
+        None => state.directory().join("control.sock"),
     }
 }
 
@@ -37,15 +37,8 @@ pub fn listen_path(state: &StateUrl) -> PathBuf {
 #[must_use]
 pub fn find(state: Option<&StateUrl>) -> Vec<PathBuf> {
     let given = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
-    let service = [given, state.map(directory), Some(PathBuf::from(RUNTIME))];
+    let service = [given, state.map(|state| state.directory().to_owned()), Some(PathBuf::from(RUNTIME))];
     service.into_iter().flatten().map(|dir| dir.join("control.sock")).collect()
-}
-
-fn directory(state: &StateUrl) -> PathBuf {
-    match state {
-        StateUrl::Sqlite(path) => path.parent().unwrap_or(Path::new("/")).to_owned(),
-        StateUrl::Postgres(postgres) => postgres.directory.clone(),
-    }
 }
 
 /// Answers questions until told to stop. `reload` does what the line asks and says how it went.

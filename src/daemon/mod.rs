@@ -104,17 +104,28 @@ impl Snapshot {
         Policy { confirm_resolved: self.config.safety.confirm_resolved }
     }
 
-    /// Every customer of the file as the store keeps it, those with a bad row included.
+    /// Every customer of the file as the store keeps it, those with a bad row included, in the order of their ids.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> + Send + '_ {
+        let mut bad = BTreeMap::new();
+        for row in &self.fleet.quarantined {
+            if let Some(id) = &row.id {
+                bad.entry(id).or_insert_with(|| row.name.as_deref().unwrap_or(id.as_str()));
+            }
+        }
+        // Nobody is in both: rows that share an id are all quarantined.
+        let mut bad = bad.into_iter().map(|(id, name)| Entry { id: id.clone(), name: name.to_owned() }).peekable();
+        let mut good = self.fleet.members.names().map(|(id, name)| Entry { id, name }).peekable();
+        std::iter::from_fn(move || match (good.peek(), bad.peek()) {
+            (Some(first), Some(other)) if other.id < first.id => bad.next(),
+            (None, _) => bad.next(),
+            _ => good.next(),
+        })
+    }
+
+    /// Whether a customer is in the file, with a bad row or a good one.
     #[must_use]
-    pub fn entries(&self) -> Vec<Entry> {
-        let good = self.fleet.members.names().map(|(id, name)| Entry { id, name });
-        let mut seen = std::collections::BTreeSet::new();
-        let bad = self.fleet.quarantined.iter().filter_map(|q| {
-            let id = q.id.clone()?;
-            (!self.customers.contains_key(&id) && seen.insert(id.clone()))
-                .then(|| Entry { name: q.name.clone().unwrap_or_else(|| id.to_string()), id })
-        });
-        good.chain(bad).collect()
+    pub fn knows(&self, id: &CustomerId) -> bool {
+        self.customers.contains_key(id) || self.fleet.quarantined.iter().any(|row| row.id.as_ref() == Some(id))
     }
 
     /// What signs the mails, if the configuration says so. The key is a secret, so it is read when it is first needed:

@@ -51,7 +51,7 @@ pub fn load(path: &Path) -> Result<Snapshot, LoadError> {
     for (_, seen) in stamp.iter_mut().filter(|(file, _)| *file == config.path) {
         *seen = first;
     }
-    let fleet = fleet::roster(&config.fleet.customers)?;
+    let fleet = fleet::roster(&config.fleet.customers, config.state.directory())?;
     let templates = load_templates(&config)?;
     let mut snapshot = Snapshot::new(config, fleet, templates);
     snapshot.stamp = stamp;
@@ -96,7 +96,9 @@ pub fn connector(
             Exlook::new(exlook, scan, clock).map(|made| Arc::new(made.counted(metrics)) as _)
         }
         ConnectorConfig::Api(api) => Api::new(api, scan, clock).map(|made| Arc::new(made.counted(metrics)) as _),
-        ConnectorConfig::Export(export) => Ok(Arc::new(Export::new(export, scan, clock))),
+        ConnectorConfig::Export(export) => {
+            Ok(Arc::new(Export::new(export, scan, clock, config.state.directory())))
+        }
     };
     made.map_err(|error| LoadError::Connector(error.to_string()))
 }

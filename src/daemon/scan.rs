@@ -1,7 +1,7 @@
 //! One scan: every customer looked at once, politely and at bounded concurrency, and what was seen written in batches.
 //!
-//! Memory does not grow with the fleet beyond the customers file itself (and a dozen bytes a customer for the order): states
-//! are loaded in chunks, looks are written as they come. A scan that is cancelled, or longer than `scan.max_duration`,
+//! Memory does not grow with the fleet: customers and their order lie outside of it, states are loaded in chunks, looks are
+//! written as they come. A scan that is cancelled, or longer than `scan.max_duration`,
 //! leaves what it wrote and is marked `interrupted`; its schedule time is then run again, with whom it did not reach.
 //! Where nodes share a state, a scheduled scan is shared out (`shares`, `together`).
 
@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use self::queue::{Next, Queue, Waiting};
 use self::shares::Shares;
 use self::together::{begin, joins};
+use self::turns::Turns;
 use super::alert;
 use super::corroborate;
 use super::look::{self, Logon, Looked};
@@ -129,7 +130,7 @@ pub async fn scan(
     }
     let shared = store.shared() && request.due_at.is_some() && request.only.is_empty();
     if !shared {
-        store.sync_customers(&snapshot.entries(), now).await.context("cannot take note of the customers file")?;
+        store.sync_customers(&mut snapshot.entries(), now).await.context("cannot take note of the customers file")?;
     }
     let (run, since, lead) = match begin(ctx, request, shared, stop).await? {
         Begun::Started(run) => (run, now, true),
@@ -148,7 +149,7 @@ pub async fn scan(
     }
     let result = match (shared && lead, request.due_at) {
         (true, _) => {
-            store.sync_customers(&snapshot.entries(), now).await.context("cannot take note of the customers file")
+            store.sync_customers(&mut snapshot.entries(), now).await.context("cannot take note of the customers file")
         }
         (false, _) => Ok(()),
     };
@@ -288,7 +289,7 @@ impl<'a> Scan<'a> {
     async fn run(&mut self, stop: &CancellationToken, each: &mut impl FnMut(&[Observation])) -> anyhow::Result<()> {
         if self.joins {
             tracing::info!("this node takes a part in the scan that another one began");
-            return self.look_at_all(Queue::new(Vec::new(), false), stop, each).await;
+            return self.look_at_all(Queue::new(Turns::none(), false), stop, each).await;
         }
         let snapshot = self.snapshot;
         let wanted: BTreeSet<&CustomerId> = self.request.only.iter().collect();
@@ -306,8 +307,8 @@ impl<'a> Scan<'a> {
         drop(self.ctx.connector.take_layouts()); // of looks before this scan
         let turns = match &self.shares {
             Some(shares) => {
-                shares.put(self.ctx, &turns).await?;
-                Vec::new()
+                shares.put(self.ctx, turns).await?;
+                Turns::none()
             }
             None => turns,
         };

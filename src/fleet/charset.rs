@@ -2,6 +2,8 @@
 //!
 //! Decoding is strict: bytes that are no text are reported, never replaced. CP932 is what WHATWG calls Shift_JIS.
 
+use std::io::{self, BufRead};
+
 use encoding_rs::SHIFT_JIS;
 
 /// An encoding a customers file may have.
@@ -35,29 +37,41 @@ impl std::fmt::Display for NotText {
     }
 }
 
+/// The byte order mark of UTF-8.
+const MARK: &[u8] = b"\xEF\xBB\xBF";
+
 /// The encoding, and the bytes without the byte order mark.
+pub(super) fn detect(bytes: &[u8]) -> Result<(Charset, &[u8]), NotText> {
+    let (charset, mark) = read(&mut &*bytes).expect("memory can always be read")?;
+    Ok((charset, &bytes[mark..]))
+}
+
+/// The encoding, and how many bytes the byte order mark takes. Reads to the end.
 ///
 /// A file that is not UTF-8 throughout is judged by its lines: one broken line must not turn the names in all others into
 /// rubbish that happens to be valid CP932.
-pub(super) fn detect(bytes: &[u8]) -> Result<(Charset, &[u8]), NotText> {
-    if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
-        return Err(NotText::Utf16);
+pub(super) fn read(source: &mut impl BufRead) -> io::Result<Result<(Charset, usize), NotText>> {
+    let (mut marked, mut first) = (false, true);
+    let (mut utf8, mut other) = (0_u64, 0_u64);
+    let mut line = Vec::new();
+    while source.read_until(b'\n', &mut line)? > 0 {
+        if first && (line.starts_with(&[0xFF, 0xFE]) || line.starts_with(&[0xFE, 0xFF])) {
+            return Ok(Err(NotText::Utf16));
+        }
+        if line.contains(&0) {
+            return Ok(Err(NotText::Binary));
+        }
+        marked |= first && line.starts_with(MARK);
+        match (line.is_ascii(), std::str::from_utf8(&line)) {
+            (true, _) => {}
+            (false, Ok(_)) => utf8 += 1,
+            (false, Err(_)) => other += 1,
+        }
+        first = false;
+        line.clear();
     }
-    if bytes.contains(&0) {
-        return Err(NotText::Binary);
-    }
-    if let Some(rest) = bytes.strip_prefix(b"\xEF\xBB\xBF") {
-        return Ok((Charset::Utf8, rest));
-    }
-    if std::str::from_utf8(bytes).is_ok() {
-        return Ok((Charset::Utf8, bytes));
-    }
-    let (utf8, other): (Vec<&[u8]>, Vec<&[u8]>) = bytes
-        .split(|b| *b == b'\n')
-        .filter(|line| !line.is_ascii())
-        .partition(|line| std::str::from_utf8(line).is_ok());
-    let charset = if utf8.len() > other.len() { Charset::Utf8 } else { Charset::Cp932 };
-    Ok((charset, bytes))
+    let charset = if marked || other == 0 || utf8 > other { Charset::Utf8 } else { Charset::Cp932 };
+    Ok(Ok((charset, if marked { MARK.len() } else { 0 })))
 }
 
 impl Charset {

@@ -7,6 +7,7 @@
 //! Works on bytes before they are decoded: neither UTF-8 nor CP932 has a comma, a quote or a line end inside a character.
 
 use std::borrow::Cow;
+use std::io::{self, Read};
 
 use super::RowError;
 use super::charset::Charset;
@@ -42,6 +43,8 @@ pub(super) struct Records<'b> {
     bytes: &'b [u8],
     at: usize,
     line: u64,
+    /// How far it has looked: what comes after cannot have mattered.
+    seen: usize,
 }
 
 /// What ended a cell.
@@ -53,7 +56,7 @@ enum End {
 
 impl<'b> Records<'b> {
     pub fn new(bytes: &'b [u8]) -> Self {
-        Self { bytes, at: 0, line: 1 }
+        Self { bytes, at: 0, line: 1, seen: 0 }
     }
 
     fn peek(&self) -> Option<u8> {
@@ -159,6 +162,7 @@ impl<'b> Iterator for Records<'b> {
 
     fn next(&mut self) -> Option<Record<'b>> {
         while self.line_end() {}
+        self.seen = self.seen.max(self.at);
         self.peek()?;
         let (start, line) = (self.at, self.line);
         let mut cells = Vec::new();
@@ -176,9 +180,11 @@ impl<'b> Iterator for Records<'b> {
                 Err(fault) => break Some(fault),
             }
         };
+        self.seen = self.seen.max(self.at);
         if fault.is_some() {
             self.resume_after(start, line);
         }
+        self.seen = self.seen.max(self.at);
         Some(Record { line, cells, fault })
     }
 }
@@ -220,30 +226,86 @@ impl Record<'_> {
     }
 }
 
+/// Records of a source that is never in memory as a whole, only from the record that is read to where reading has come.
+pub(super) struct Reading<R> {
+    source: R,
+    window: Vec<u8>,
+    /// Where in the window the next record begins, and on which line.
+    at: usize,
+    line: u64,
+    ended: bool,
+    /// So much is read at once, at least.
+    step: usize,
+}
+
+/// So much is usually read at once.
+const READ: usize = 64 * 1024;
+
+impl<R: Read> Reading<R> {
+    pub fn new(source: R) -> Self {
+        Self { source, window: Vec::new(), at: 0, line: 1, ended: false, step: READ }
+    }
+
+    /// Hands out the next record; `None` at the end.
+    pub fn next<T>(&mut self, take: impl FnOnce(Record<'_>) -> T) -> io::Result<Option<T>> {
+        loop {
+            let bytes = &self.window[self.at..];
+            let mut records = Records { bytes, at: 0, line: self.line, seen: 0 };
+            let record = records.next();
+            // Where the end of the window was seen, what comes after it may change what was read.
+            if self.ended || records.seen < bytes.len() {
+                let (at, line) = (self.at + records.at, records.line);
+                let taken = record.map(take);
+                (self.at, self.line) = (at, line);
+                return Ok(taken);
+            }
+            self.more()?;
+        }
+    }
+
+    /// Reads as much again as is there: a long record is not tried over and over. It has its bounds, and so has this.
+    fn more(&mut self) -> io::Result<()> {
+        self.window.drain(..self.at);
+        self.at = 0;
+        let wanted = self.step.max(self.window.len()) as u64;
+        let found = self.source.by_ref().take(wanted).read_to_end(&mut self.window)?;
+        self.ended = (found as u64) < wanted;
+        Ok(())
+    }
+}
+
 /// A strict file, its header read.
-pub(super) struct Sheet<'b> {
+pub(super) struct Sheet<R> {
     /// What follows the header.
-    records: Records<'b>,
+    records: Reading<R>,
     columns: Vec<Option<Column>>,
     charset: Charset,
 }
 
-impl<'b> Sheet<'b> {
+impl<R: Read> Sheet<R> {
     /// Reads the header, or says everything that is wrong with it.
-    pub fn of(bytes: &'b [u8], charset: Charset) -> Result<Self, Vec<RowError>> {
-        let mut records = Records::new(bytes);
-        let header = header_names(&mut records, charset)?;
-        let columns = columns(&header)?;
-        if let Some(record) = records.clone().filter(|r| !r.is_blank()).nth(super::MAX_CUSTOMERS) {
-            return Err(vec![too_many(&record)]);
-        }
-        Ok(Self { records, columns, charset })
+    pub fn of(source: R, charset: Charset) -> io::Result<Result<Self, Vec<RowError>>> {
+        let mut records = Reading::new(source);
+        let header = records.next(|record| header_names(Some(record), charset))?;
+        let columns = header.unwrap_or_else(|| header_names(None, charset)).and_then(|header| columns(&header));
+        Ok(columns.map(|columns| Self { records, columns, charset }))
     }
 
-    /// The rows that hold something.
-    pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {
-        let records = self.records.clone().filter(|r| !r.is_blank());
-        records.map(|record| record.into_row(&self.columns, self.charset))
+    /// The next row that holds something; an error if there are too many.
+    pub fn next(&mut self, rows: usize) -> io::Result<Option<Result<Row, RowError>>> {
+        let (columns, charset) = (&self.columns, self.charset);
+        loop {
+            let row = self.records.next(|record| match record.is_blank() {
+                true => None,
+                false if rows == super::MAX_CUSTOMERS => Some(Err(too_many(&record))),
+                false => Some(Ok(record.into_row(columns, charset))),
+            })?;
+            match row {
+                None => return Ok(None),
+                Some(None) => {}
+                Some(row) => return Ok(row),
+            }
+        }
     }
 }
 
@@ -253,9 +315,12 @@ fn too_many(record: &Record) -> RowError {
 }
 
 /// The header's cells, trimmed, each with its line.
-pub(super) fn header_names(records: &mut Records, charset: Charset) -> Result<Vec<(u64, String)>, Vec<RowError>> {
+pub(super) fn header_names(
+    header: Option<Record<'_>>,
+    charset: Charset,
+) -> Result<Vec<(u64, String)>, Vec<RowError>> {
     let whole = |line, message: String| vec![RowError { line, column: None, message }];
-    let Some(header) = records.next() else {
+    let Some(header) = header else {
         return Err(whole(1, "the file is empty; its first line must name the columns".to_owned()));
     };
     if let Some((line, fault)) = header.fault {

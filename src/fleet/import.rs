@@ -58,7 +58,7 @@ fn rows(bytes: &[u8]) -> Result<Vec<Row>, Vec<RowError>> {
     }
     let (charset, bytes) = charset::detect(bytes).map_err(|why| whole(why.to_string()))?;
     let mut records = Records::new(bytes);
-    let header = header_names(&mut records, charset)?;
+    let header = header_names(records.next(), charset)?;
     let records = bounded(records)?;
     let columns = columns(&header, &records)?;
     Ok(records.into_iter().map(|r| r.into_row(&columns, charset)).collect())

@@ -50,7 +50,8 @@ pub(super) fn one(mut row: Row, shared: &Shared, base: &Path) -> Result<Member, 
     if row.misaligned { Err(row.into_quarantined()) } else { row.into_member(base) }
 }
 
-fn stands_elsewhere(lines: &[u64], own: u64) -> String {
+/// What is wrong with a row whose id stands on all of these lines.
+pub(super) fn stands_elsewhere(lines: &[u64], own: u64) -> String {
     const SHOWN: usize = 5;
     let others: Vec<String> = lines.iter().filter(|l| **l != own).take(SHOWN).map(u64::to_string).collect();
     let more = if lines.len() > SHOWN + 1 { format!(" and {} more", lines.len() - SHOWN - 1) } else { String::new() };
@@ -62,12 +63,6 @@ fn stands_elsewhere(lines: &[u64], own: u64) -> String {
 }
 
 impl Row {
-    /// Its id and line, of a row that is for nothing else.
-    pub(super) fn take_id(&mut self) -> Option<(CustomerId, u64)> {
-        self.read_id();
-        Some((self.id.take()?, self.line))
-    }
-
     fn read_id(&mut self) {
         if self.misaligned {
             self.id = CustomerId::new(self.shown(Column::CustomerId)).ok();

@@ -1,44 +1,41 @@
-//! The customers of a file in little memory: each packed into a hundred bytes or so, and unpacked when it is asked for.
+//! The customers of a file outside of memory: each packed into a hundred bytes or so, sorted by id, and unpacked when it is
+//! asked for. A fleet is in use for as long as the daemon runs, and memory does not grow with it.
 //!
-//! The files of a large fleet are in use for as long as the daemon runs. Invariant: what is unpacked equals what was packed.
+//! Invariants: what is unpacked equals what was packed; a password of the file lies on no disk in clear, for it is sealed
+//! with a key that only this process knows.
+
+mod sealed;
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::fmt;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
+use self::sealed::Seal;
 use super::{Logon, Member, Password};
 use crate::domain::campaign::CampaignId;
 use crate::domain::customer::{Address, Customer, Customers, Language};
 use crate::domain::site::{CustomerId, SiteName};
-use crate::secret::{Secret, SecretSource};
+use crate::secret::SecretSource;
+use crate::spool::pack::{Packed, put_bytes, put_list, put_number, put_text};
+use crate::spool::{Filling, Table};
 
-/// Passwords are kept in pieces of so many bytes, which do not move while they fill.
-const PIECE: usize = 32 * 1024;
-
-/// All customers of a file.
+/// All customers of a file, in the order of their ids. A customer's number is its place in it.
+///
+/// # Panics
+/// Its methods panic when the temporary file cannot be read any more.
 #[derive(Default)]
 pub struct Members {
-    /// One record after the other, in the file's order.
-    records: Vec<u8>,
-    /// Where each record begins.
-    starts: Vec<u32>,
-    /// The records' numbers in the order of the ids.
-    by_id: Vec<u32>,
-    passwords: Vec<Secret>,
-    sources: Vec<SecretSource>,
+    table: Table,
+    seal: Option<Seal>,
 }
 
 /// Shows no customer.
 impl fmt::Debug for Members {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} customers", self.len())
-    }
-}
-
-impl FromIterator<Member> for Members {
-    fn from_iter<I: IntoIterator<Item = Member>>(members: I) -> Self {
-        let mut packing = Packing::default();
-        members.into_iter().for_each(|member| packing.push(&member));
-        packing.done()
     }
 }
 
@@ -52,20 +49,19 @@ impl Members {
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.starts.len()
+        self.table.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.starts.is_empty()
+        self.table.is_empty()
     }
 
-    /// Where in the file's order a customer stands.
+    /// A customer's number.
     #[must_use]
     pub fn number(&self, id: &CustomerId) -> Option<usize> {
-        let place = self.by_id.binary_search_by(|number| self.id_text(*number as usize).cmp(id.as_str())).ok()?;
-        Some(self.by_id[place] as usize)
+        self.table.place(id.as_str().as_bytes())
     }
 
     /// Whether there is such a customer.
@@ -77,101 +73,90 @@ impl Members {
     /// A customer without its logon.
     #[must_use]
     pub fn get(&self, id: &CustomerId) -> Option<Customer> {
-        self.number(id).map(|number| self.customer_at(number))
+        self.table.get(id.as_str().as_bytes(), |value| customer(id.clone(), &mut Packed(value)))
     }
 
-    /// The customers in the order of their ids.
+    /// All customers.
     pub fn values(&self) -> impl Iterator<Item = Customer> + '_ {
-        self.by_id.iter().map(|number| self.customer_at(*number as usize))
+        self.table.each(|key, value| customer(id(key), &mut Packed(value)))
     }
 
-    /// The ids in the file's order.
+    /// All ids.
     pub fn ids(&self) -> impl Iterator<Item = CustomerId> + '_ {
-        (0..self.len()).map(|number| self.id_at(number))
+        self.table.each(|key, _| id(key))
     }
 
-    /// Ids and companies' names, in the file's order.
+    /// All ids and companies' names.
     pub fn names(&self) -> impl Iterator<Item = (CustomerId, String)> + '_ {
-        (0..self.len()).map(|number| {
-            let mut record = self.record(number);
-            let id = id(record.text());
-            record.number();
-            (id, record.text().to_owned())
-        })
+        self.table.each(|key, value| (id(key), name(value)))
     }
 
-    /// The id of the one at that place of the file's order.
+    /// The id of the one with that number.
     ///
     /// # Panics
     /// When there is none.
     #[must_use]
     pub fn id_at(&self, number: usize) -> CustomerId {
-        id(self.id_text(number))
+        self.table.at(number, |key, _| id(key))
     }
 
-    /// The one at that place of the file's order, without its logon.
+    /// The one with that number, without its logon.
     ///
     /// # Panics
     /// When there is none.
     #[must_use]
     pub fn customer_at(&self, number: usize) -> Customer {
-        self.record(number).customer()
+        self.table.at(number, |key, value| customer(id(key), &mut Packed(value)))
     }
 
-    /// The one at that place of the file's order.
+    /// The one with that number.
     ///
     /// # Panics
     /// When there is none.
     #[must_use]
     pub fn at(&self, number: usize) -> Member {
-        let mut record = self.record(number);
-        let customer = record.customer();
+        self.table.at(number, |key, value| self.member(id(key), value))
+    }
+
+    fn member(&self, id: CustomerId, value: &[u8]) -> Member {
+        let mut packed = Packed(value);
+        let customer = customer(id, &mut packed);
         let logon = Logon {
-            account: record.text().to_owned(),
-            url: some(record.text()).map(|text| text.parse().expect("it was a URL")),
-            password: match record.number() {
+            account: packed.text().to_owned(),
+            url: some(packed.text()).map(|text| text.parse().expect("it was a URL")),
+            password: match packed.number() {
                 NONE => None,
                 GIVEN => {
-                    let (piece, start, length) = (record.number(), record.number(), record.number());
-                    let text = &self.passwords[piece].expose()[start..start + length];
-                    Some(Password::Given(Secret::new(text.to_owned())))
+                    let seal = self.seal.as_ref().expect("what is sealed has a seal");
+                    Some(Password::Given(seal.open(packed.number(), packed.bytes())))
                 }
-                _ => Some(Password::Source(self.sources[record.number()].clone())),
+                CREDENTIAL => Some(Password::Source(SecretSource::Credential(packed.text().to_owned()))),
+                VARIABLE => Some(Password::Source(SecretSource::Env(packed.text().to_owned()))),
+                _ => Some(Password::Source(SecretSource::File(OsStr::from_bytes(packed.bytes()).into()))),
             },
         };
         Member { fingerprint: logon.fingerprint(), customer, logon }
     }
-
-    fn record(&self, number: usize) -> Record<'_> {
-        Record(&self.records[self.starts[number] as usize..])
-    }
-
-    fn id_text(&self, number: usize) -> &str {
-        self.record(number).text()
-    }
 }
 
-const NONE: usize = 0;
-const GIVEN: usize = 1;
-const SOURCE: usize = 2;
+const NONE: u64 = 0;
+const GIVEN: u64 = 1;
+const CREDENTIAL: u64 = 2;
+const FILE: u64 = 3;
+const VARIABLE: u64 = 4;
 
-/// [`Members`] in the making.
+/// Packs members, each into what [`Shelving`] puts under its id.
 #[derive(Default)]
 pub(super) struct Packing {
-    members: Members,
-    piece: String,
+    seal: Option<Seal>,
 }
 
 impl Packing {
-    /// Takes one more; no two have one id.
-    pub(super) fn push(&mut self, member: &Member) {
+    /// Appends all of a member but its id.
+    pub(super) fn put(&mut self, out: &mut Vec<u8>, member: &Member) {
         let Member { customer, logon, .. } = member;
-        let start = u32::try_from(self.members.records.len()).expect("a customers file is no 4 GiB");
-        self.members.starts.push(start);
-        let out = &mut self.members.records;
-        put_text(out, customer.id.as_str());
-        put_number(out, flags(customer));
         put_text(out, &customer.name);
+        put_number(out, flags(customer));
         for text in [&customer.contact_name, &customer.phone, &customer.tenant_domain] {
             put_text(out, text.as_deref().unwrap_or_default());
         }
@@ -185,126 +170,99 @@ impl Packing {
         match &logon.password {
             None => put_number(out, NONE),
             Some(Password::Given(secret)) => {
-                let text = secret.expose();
-                if self.piece.capacity() - self.piece.len() < text.len() {
-                    let next = String::with_capacity(PIECE.max(text.len()));
-                    let full = std::mem::replace(&mut self.piece, next);
-                    if !full.is_empty() {
-                        self.members.passwords.push(Secret::new(full));
-                    }
-                }
-                let place = [GIVEN, self.members.passwords.len(), self.piece.len(), text.len()];
-                place.into_iter().for_each(|number| put_number(out, number));
-                self.piece.push_str(text);
+                let (number, sealed) = self.seal.get_or_insert_default().close(secret);
+                put_number(out, GIVEN);
+                put_number(out, number);
+                put_bytes(out, &sealed);
             }
             Some(Password::Source(source)) => {
-                put_number(out, SOURCE);
-                put_number(out, self.members.sources.len());
-                self.members.sources.push(source.clone());
+                let (kind, name) = match source {
+                    SecretSource::Credential(name) => (CREDENTIAL, name.as_bytes()),
+                    SecretSource::File(path) => (FILE, path.as_os_str().as_bytes()),
+                    SecretSource::Env(name) => (VARIABLE, name.as_bytes()),
+                };
+                put_number(out, kind);
+                put_bytes(out, name);
             }
         }
     }
 
-    pub(super) fn done(mut self) -> Members {
-        self.members.passwords.push(Secret::new(self.piece));
-        let mut members = self.members;
-        members.records.shrink_to_fit();
-        members.starts.shrink_to_fit();
-        let mut by_id: Vec<u32> = (0..members.starts.len()).filter_map(|number| u32::try_from(number).ok()).collect();
-        by_id.sort_unstable_by(|a, b| members.id_text(*a as usize).cmp(members.id_text(*b as usize)));
-        members.by_id = by_id;
-        members
+    /// The members that were packed, once they are in order.
+    pub(super) fn shelve(self, dir: &Path) -> Shelving {
+        Shelving { filling: Filling::new(dir), seal: self.seal }
     }
 }
 
-fn flags(customer: &Customer) -> usize {
-    let answer = |answer: Option<bool>| answer.map_or(0, |yes| 1 + usize::from(yes));
-    usize::from(customer.language == Language::En)
-        | usize::from(customer.opted_out) << 1
-        | usize::from(customer.notify) << 2
+/// [`Members`] in the making: packed ones in the order of their ids.
+pub(super) struct Shelving {
+    filling: Filling,
+    seal: Option<Seal>,
+}
+
+impl Shelving {
+    /// Takes the next; no two have one id.
+    pub(super) fn push(&mut self, id: &[u8], packed: &[u8]) -> io::Result<()> {
+        self.filling.push(id, packed)
+    }
+
+    pub(super) fn done(self) -> io::Result<Members> {
+        Ok(Members { table: self.filling.done()?, seal: self.seal })
+    }
+}
+
+/// The name of a packed member.
+pub(super) fn name(packed: &[u8]) -> String {
+    Packed(packed).text().to_owned()
+}
+
+/// An id that is a key.
+pub(super) fn id(key: &[u8]) -> CustomerId {
+    CustomerId::new(std::str::from_utf8(key).expect("it was a text")).expect("it was an id")
+}
+
+fn flags(customer: &Customer) -> u64 {
+    let answer = |answer: Option<bool>| answer.map_or(0, |yes| 1 + u64::from(yes));
+    u64::from(customer.language == Language::En)
+        | u64::from(customer.opted_out) << 1
+        | u64::from(customer.notify) << 2
         | answer(customer.feature_phone) << 3
         | answer(customer.smartphone) << 5
-}
-
-fn put_text(out: &mut Vec<u8>, text: &str) {
-    put_number(out, text.len());
-    out.extend_from_slice(text.as_bytes());
-}
-
-fn put_list<'t>(out: &mut Vec<u8>, texts: impl ExactSizeIterator<Item = &'t str>) {
-    put_number(out, texts.len());
-    texts.for_each(|text| put_text(out, text));
-}
-
-/// Seven bits a byte, the lowest first; the highest bit says that more follow.
-fn put_number(out: &mut Vec<u8>, mut number: usize) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
 }
 
 fn some(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-fn id(text: &str) -> CustomerId {
-    CustomerId::new(text).expect("it was an id")
-}
-
-/// What is left of one record.
-struct Record<'m>(&'m [u8]);
-
-impl<'m> Record<'m> {
-    fn number(&mut self) -> usize {
-        let length = 1 + self.0.iter().take_while(|byte| **byte & 0x80 != 0).count();
-        let (number, rest) = self.0.split_at(length);
-        self.0 = rest;
-        number.iter().rev().fold(0, |sum, byte| sum << 7 | usize::from(byte & 0x7f))
-    }
-
-    fn text(&mut self) -> &'m str {
-        let length = self.number();
-        let (text, rest) = self.0.split_at(length);
-        self.0 = rest;
-        std::str::from_utf8(text).expect("it was a text")
-    }
-
-    fn list<T>(&mut self, of: impl Fn(&str) -> T) -> Vec<T> {
-        (0..self.number()).map(|_| of(self.text())).collect()
-    }
-
-    fn customer(&mut self) -> Customer {
-        let address = |text: &str| Address::new(text).expect("it was an address");
-        let id = id(self.text());
-        let flags = self.number();
-        let answer = |bits: usize| [None, Some(false), Some(true)][(flags >> bits & 3).min(2)];
-        let name = self.text().to_owned();
-        let [contact_name, phone, tenant_domain] = std::array::from_fn(|_| some(self.text()).map(str::to_owned));
-        Customer {
-            id,
-            name,
-            contact_name,
-            phone,
-            tenant_domain,
-            email: self.list(address),
-            cc: self.list(address),
-            fallback_email: self.list(address),
-            done: self.list(|text| CampaignId(text.to_owned())),
-            sites: self.list(|text| SiteName::new(text).expect("it was a site's name")),
-            language: if flags & 1 == 0 { Language::Ja } else { Language::En },
-            opted_out: flags & 2 != 0,
-            notify: flags & 4 != 0,
-            feature_phone: answer(3),
-            smartphone: answer(5),
-        }
+/// The customer at the beginning of a packed member.
+fn customer(id: CustomerId, packed: &mut Packed) -> Customer {
+    let address = |text: &str| Address::new(text).expect("it was an address");
+    let name = packed.text().to_owned();
+    let flags = packed.number();
+    let answer = |bits: u64| [None, Some(false), Some(true)][(flags >> bits & 3).min(2) as usize];
+    let [contact_name, phone, tenant_domain] = std::array::from_fn(|_| some(packed.text()).map(str::to_owned));
+    Customer {
+        id,
+        name,
+        contact_name,
+        phone,
+        tenant_domain,
+        email: packed.list(address),
+        cc: packed.list(address),
+        fallback_email: packed.list(address),
+        done: packed.list(|text| CampaignId(text.to_owned())),
+        sites: packed.list(|text| SiteName::new(text).expect("it was a site's name")),
+        language: if flags & 1 == 0 { Language::Ja } else { Language::En },
+        opted_out: flags & 2 != 0,
+        notify: flags & 4 != 0,
+        feature_phone: answer(3),
+        smartphone: answer(5),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::Secret;
 
     fn address(text: &str) -> Address {
         Address::new(text).unwrap()
@@ -344,9 +302,10 @@ mod tests {
             member("顧客", logon("admin", given("パスワード"), Some("https://tool.example/logon.aspx?a=1"))),
             member("A", logon("admin2", source, None)),
         ];
-        // More passwords than one piece holds, and one that is larger than a piece.
+        let file = SecretSource::File(OsStr::from_bytes(b"/secrets/\xff").into());
+        all.push(member("file", logon("x", Some(Password::Source(file)), None)));
+        all.push(member("variable", logon("x", Some(Password::Source(SecretSource::Env("V".to_owned()))), None)));
         all.extend((0..200).map(|n| member(&format!("n{n}"), logon("x", given(&format!("{n}").repeat(300)), None))));
-        all.push(member("long", logon("x", given(&"長".repeat(PIECE)), None)));
         let plain = Customer {
             language: Language::Ja,
             opted_out: false,
@@ -357,7 +316,25 @@ mod tests {
             ..all[0].customer.clone()
         };
         all[0].customer = plain;
-        let packed: Members = all.iter().cloned().collect();
+        all.sort_by(|a, b| a.customer.id.cmp(&b.customer.id));
+        let mut packing = Packing::default();
+        let records: Vec<Vec<u8>> = all
+            .iter()
+            .map(|member| {
+                let mut record = Vec::new();
+                packing.put(&mut record, member);
+                record
+            })
+            .collect();
+        for secret in ["パスワード", &"77".repeat(300)] {
+            let there = |record: &Vec<u8>| record.windows(secret.len()).any(|bytes| bytes == secret.as_bytes());
+            assert!(!records.iter().any(there), "a password is sealed");
+        }
+        let mut shelving = packing.shelve(Path::new(""));
+        for (member, record) in all.iter().zip(&records) {
+            shelving.push(member.customer.id.as_str().as_bytes(), record).unwrap();
+        }
+        let packed = shelving.done().unwrap();
         assert_eq!(packed.len(), all.len());
         for (number, member) in all.iter().enumerate() {
             let id = &member.customer.id;

@@ -1,5 +1,8 @@
 //! The customers file (CSV or TOML) -> customers, and quarantined rows. A row with an error quarantines that customer alone.
 //!
+//! A CSV file is never in memory as a whole, nor are its customers (`sorting`, `members`). A TOML file is, several times over:
+//! it is meant for fleets that people write.
+//!
 //! What makes the file as a whole unusable (not there, no header, no TOML) is a [`FleetError`]: then the fleet that was read
 //! before stays in use. No error repeats a cell, so none holds a secret or a full address.
 
@@ -10,11 +13,13 @@ mod import;
 mod member;
 mod members;
 mod row;
+mod sorting;
 mod toml;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read;
+use std::fs::{File, Metadata};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,7 +32,7 @@ use crate::secret::{Secret, SecretError, SecretSource, refuse_exposed};
 pub use import::{Imported, import};
 pub use members::Members;
 
-/// The largest customers file, in bytes: the whole of it is read into memory.
+/// The largest customers file, in bytes.
 pub const MAX_FILE: u64 = 256 * 1024 * 1024;
 
 /// The most customers of one file.
@@ -99,7 +104,7 @@ impl fmt::Display for RowError {
 /// The whole file.
 #[derive(Debug, Clone, Default)]
 pub struct Fleet {
-    /// The good rows, in the file's order. No two have one id.
+    /// The good rows, in the order of their ids. No two have one id.
     pub members: Vec<Member>,
     /// The others. Several may have one id: that is then what is wrong with them.
     pub quarantined: Vec<Quarantined>,
@@ -108,9 +113,9 @@ pub struct Fleet {
 /// The whole file in little memory, as what runs on it holds it.
 #[derive(Debug, Clone, Default)]
 pub struct Roster {
-    /// The good rows, in the file's order. No two have one id.
+    /// The good rows, in the order of their ids. No two have one id.
     pub members: Arc<Members>,
-    /// The others. Several may have one id: that is then what is wrong with them.
+    /// The others, in the file's order. Several may have one id: that is then what is wrong with them.
     pub quarantined: Vec<Quarantined>,
 }
 
@@ -129,6 +134,18 @@ pub enum FleetError {
     /// A directory, a pipe or a device.
     #[error("the customers file {0} is no regular file")]
     NotAFile(PathBuf),
+    /// It was written to each time while it was read.
+    #[error("the customers file {0} is being written to; try again once it is whole")]
+    Unsettled(PathBuf),
+    /// The customers cannot be kept outside of memory.
+    #[error("cannot keep the customers in a temporary file in {dir}")]
+    Spool {
+        /// Where it was to be.
+        dir: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// Neither `.csv` nor `.toml`.
     #[error("the customers file {0} must be called .csv or .toml")]
     Kind(PathBuf),
@@ -157,44 +174,87 @@ fn list(errors: &[RowError]) -> String {
 /// # Errors
 /// [`FleetError`] if the file as a whole cannot be used; a bad row is in [`Fleet::quarantined`].
 pub fn load(path: &Path) -> Result<Fleet, FleetError> {
-    let mut members = Vec::new();
-    let quarantined = each(path, |member| members.push(member))?;
-    Ok(Fleet { members, quarantined })
+    let Roster { members, quarantined } = roster(path, path.parent().unwrap_or(Path::new("")))?;
+    Ok(Fleet { members: (0..members.len()).map(|number| members.at(number)).collect(), quarantined })
 }
 
-/// Reads a customers file as [`load`] does, and never holds all of its rows.
+/// How often a file that changes meanwhile is read.
+const TRIES: usize = 3;
+
+/// Reads a customers file as [`load`] does, and never holds all of its rows: what is too large for memory goes into an
+/// unlinked file in `spool`.
 ///
 /// # Errors
 /// As [`load`].
-pub fn roster(path: &Path) -> Result<Roster, FleetError> {
-    let mut members = members::Packing::default();
-    let quarantined = each(path, |member| members.push(&member))?;
-    Ok(Roster { members: Arc::new(members.done()), quarantined })
+pub fn roster(path: &Path, spool: &Path) -> Result<Roster, FleetError> {
+    let failed = |source| FleetError::Read { path: path.to_owned(), source };
+    for _ in 0..TRIES {
+        let (mut file, before) = open(path)?;
+        let read = read(path, &mut file, spool);
+        let after = file.metadata().map_err(failed)?;
+        // It is read twice, from its start: what was written in between would fit neither time.
+        if same(&before, &after).map_err(failed)? {
+            return read;
+        }
+    }
+    Err(FleetError::Unsettled(path.to_owned()))
 }
 
-/// Hands out the good rows; returns the others.
-fn each(path: &Path, mut good: impl FnMut(Member)) -> Result<Vec<Quarantined>, FleetError> {
+fn open(path: &Path) -> Result<(File, Metadata), FleetError> {
+    let failed = |source| FleetError::Read { path: path.to_owned(), source };
+    // Asked first: to open a pipe would wait for whoever writes into it.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(FleetError::NotAFile(path.to_owned()));
+    }
+    let file = File::open(path).map_err(failed)?;
+    let meta = file.metadata().map_err(failed)?;
+    if meta.len() > MAX_FILE { Err(FleetError::TooLarge(path.to_owned())) } else { Ok((file, meta)) }
+}
+
+fn same(before: &Metadata, after: &Metadata) -> io::Result<bool> {
+    Ok(before.len() == after.len() && before.modified()? == after.modified()?)
+}
+
+fn read(path: &Path, file: &mut File, spool: &Path) -> Result<Roster, FleetError> {
     let kind = Kind::of(path).ok_or_else(|| FleetError::Kind(path.to_owned()))?;
-    let bytes = read(path)?;
-    let rows = Rows::of(&bytes, kind).map_err(|errors| FleetError::Invalid { path: path.to_owned(), errors })?;
-    // Twice: what a row's id is worth is known once all others were seen.
-    let mut ids = Vec::new();
+    let failed = |source| FleetError::Read { path: path.to_owned(), source };
+    let invalid = |errors| FleetError::Invalid { path: path.to_owned(), errors };
+    let whole = |line, message| invalid(vec![RowError { line, column: None, message }]);
+    let found = charset::read(&mut BufReader::new(file.by_ref().take(MAX_FILE))).map_err(failed)?;
+    let (charset, mark) = found.map_err(|why| whole(1, why.to_string()))?;
+    file.seek(SeekFrom::Start(mark as u64)).map_err(failed)?;
+    let mut source = file.take(MAX_FILE);
+
+    let base = path.parent().unwrap_or(Path::new(""));
+    let mut sorting = sorting::Sorting::new(spool);
     let mut exposes = false;
-    rows.each(|mut row| {
+    let mut take = |row: row::Row| {
         exposes |= row.holds_a_password();
-        ids.extend(row.take_id());
-    });
+        sorting.push(row, base)
+    };
+    match kind {
+        Kind::Csv => {
+            let mut sheet = csv::Sheet::of(source, charset).map_err(failed)?.map_err(invalid)?;
+            let mut rows = 0;
+            while let Some(row) = sheet.next(rows).map_err(failed)? {
+                take(row.map_err(|error| invalid(vec![error]))?)?;
+                rows += 1;
+            }
+        }
+        Kind::Toml => {
+            let mut bytes = Vec::new();
+            source.read_to_end(&mut bytes).map_err(failed)?;
+            let text = charset.decode(&bytes).ok_or_else(|| {
+                let good = bytes.split(|b| *b == b'\n').take_while(|line| charset.decode(line).is_some()).count();
+                whole(good as u64 + 1, format!("the file holds bytes that are no {}", charset.name()))
+            })?;
+            toml::rows(&text).map_err(invalid)?.into_iter().try_for_each(take)?;
+        }
+    }
     if exposes {
         refuse_exposed(path).map_err(FleetError::Exposed)?;
     }
-    let shared = member::shared(ids);
-    let base = path.parent().unwrap_or(Path::new(""));
-    let mut quarantined = Vec::new();
-    rows.each(|row| match member::one(row, &shared, base) {
-        Ok(member) => good(member),
-        Err(bad) => quarantined.push(bad),
-    });
-    Ok(quarantined)
+    sorting.done()
 }
 
 /// How the file is written.
@@ -210,55 +270,6 @@ impl Kind {
             "csv" => Some(Self::Csv),
             "toml" => Some(Self::Toml),
             _ => None,
-        }
-    }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, FleetError> {
-    let failed = |source| FleetError::Read { path: path.to_owned(), source };
-    // Asked first: to open a pipe would wait for whoever writes into it.
-    let meta = std::fs::metadata(path).map_err(failed)?;
-    if !meta.is_file() {
-        return Err(FleetError::NotAFile(path.to_owned()));
-    }
-    if meta.len() > MAX_FILE {
-        return Err(FleetError::TooLarge(path.to_owned()));
-    }
-    let mut bytes = Vec::new();
-    std::fs::File::open(path).map_err(failed)?.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(FleetError::TooLarge(path.to_owned()));
-    }
-    Ok(bytes)
-}
-
-/// The rows of a file whose header or syntax is good, as often as they are wanted.
-enum Rows<'b> {
-    Csv(csv::Sheet<'b>),
-    Toml(String),
-}
-
-impl<'b> Rows<'b> {
-    fn of(bytes: &'b [u8], kind: Kind) -> Result<Self, Vec<RowError>> {
-        let whole = |line, message| vec![RowError { line, column: None, message }];
-        let (charset, bytes) = charset::detect(bytes).map_err(|why| whole(1, why.to_string()))?;
-        match kind {
-            Kind::Csv => csv::Sheet::of(bytes, charset).map(Self::Csv),
-            Kind::Toml => {
-                let text = charset.decode(bytes).ok_or_else(|| {
-                    let good = bytes.split(|b| *b == b'\n').take_while(|line| charset.decode(line).is_some()).count();
-                    whole(good as u64 + 1, format!("the file holds bytes that are no {}", charset.name()))
-                })?;
-                toml::rows(&text)?;
-                Ok(Self::Toml(text))
-            }
-        }
-    }
-
-    fn each(&self, take: impl FnMut(row::Row)) {
-        match self {
-            Self::Csv(sheet) => sheet.rows().for_each(take),
-            Self::Toml(text) => toml::rows(text).unwrap_or_default().into_iter().for_each(take),
         }
     }
 }

@@ -52,6 +52,11 @@ impl Row {
         self.cells.iter().find(|(c, _)| *c == column).map(|(_, cell)| cell)
     }
 
+    /// The line of a cell; the row's own, if it has none.
+    pub fn line_of(&self, column: Column) -> u64 {
+        self.cell(column).map_or(self.line, |cell| cell.line)
+    }
+
     /// The cell's text, to change or take it; `None` if there is no text.
     pub fn text_mut(&mut self, column: Column) -> Option<&mut String> {
         match self.cells.iter_mut().find(|(c, _)| *c == column) {
@@ -70,7 +75,7 @@ impl Row {
 
     /// Adds an error at a cell.
     pub fn fail(&mut self, column: Column, message: impl Into<String>) {
-        let line = self.cell(column).map_or(self.line, |c| c.line);
+        let line = self.line_of(column);
         self.errors.push(RowError { line, column: Some(column.name().to_owned()), message: message.into() });
     }
 

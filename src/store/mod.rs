@@ -126,8 +126,9 @@ pub trait Store: Operators + Cluster + Send + Sync {
     // --- the fleet and what is known of it -------------------------------------------------------------------------
 
     /// Takes note of the customers file: new and renamed customers; those not in `entries` are marked as gone (their
-    /// cases and history stay, but they are in no listing and no count). Idempotent.
-    async fn sync_customers(&self, entries: &[Entry], at: Timestamp) -> Result<()>;
+    /// cases and history stay, but they are in no listing and no count). Idempotent. `entries` come in the order of their
+    /// ids, each once; not all of them are in memory at once. If it fails, the first of them may have been noted.
+    async fn sync_customers(&self, entries: &mut (dyn Iterator<Item = Entry> + Send), at: Timestamp) -> Result<()>;
 
     /// The states of these customers, in the order asked; unknown ids are left out. One consistent picture.
     async fn customer_states(&self, ids: &[CustomerId]) -> Result<Vec<CustomerState>>;

@@ -130,7 +130,7 @@ faulty! {
 
 faulty! {
     impl Store {
-    fn sync_customers(&self, entries: &[Entry], at: Timestamp) -> ();
+    fn sync_customers(&self, entries: &mut (dyn Iterator<Item = Entry> + Send), at: Timestamp) -> ();
     fn customer_states(&self, ids: &[CustomerId]) -> Vec<CustomerState>;
     fn commit_looks(&self, changes: &[LookChange]) -> Vec<Committed>;
     fn open_cases(&self) -> Vec<Case>;

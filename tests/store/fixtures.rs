@@ -46,7 +46,9 @@ pub fn by(minutes: i64) -> By {
 
 pub async fn enter(store: &dyn Store, ids: &[&str]) {
     let entry = |text: &&str| Entry { id: id(text), name: format!("株式会社{text}") };
-    store.sync_customers(&ids.iter().map(entry).collect::<Vec<_>>(), at(0)).await.unwrap();
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    store.sync_customers(&mut ids.iter().map(entry), at(0)).await.unwrap();
 }
 
 /// What a look saw of one site.

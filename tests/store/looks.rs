@@ -37,10 +37,10 @@ pub async fn customers_come_are_renamed_and_go(house: &dyn House) {
 
     look(&*store, "C1", Scan, vec![seen("C1", "本社", Verdict::Affected, 1)], 1).await;
     let renamed = Entry { id: id("C1"), name: "新社名".to_owned() };
-    store.sync_customers(&[renamed], at(5)).await.unwrap();
+    store.sync_customers(&mut [renamed].into_iter(), at(5)).await.unwrap();
     assert_eq!(store.customer_count().await.unwrap(), 1);
     assert_eq!(store.sites(&[]).await.unwrap()[0].customer_name, "新社名");
-    store.sync_customers(&[], at(6)).await.unwrap();
+    store.sync_customers(&mut std::iter::empty(), at(6)).await.unwrap();
     assert_eq!(state(&*store, "C1").await.cases.len(), 1, "cases stay");
     enter(&*store, &["C1"]).await;
     assert_eq!(listed(&*store).await, [line("C1/本社", Verdict::Affected, 0)], "and come back with the customer");

@@ -99,9 +99,9 @@ pub async fn the_number_of_statements_does_not_grow_with_the_fleet(house: &dyn H
     let store = house.open().await;
     let ids: Vec<_> = (0..FLEET).map(|n| id(&format!("C{n:06}"))).collect();
     let entries: Vec<_> = ids.iter().map(|id| Entry { id: id.clone(), name: format!("会社 {id}") }).collect();
-    count!(store.sync_customers(&entries, at(0)));
+    count!(store.sync_customers(&mut entries.iter().cloned(), at(0)));
     counted("a new fleet", 30);
-    count!(store.sync_customers(&entries, at(1)));
+    count!(store.sync_customers(&mut entries.iter().cloned(), at(1)));
     counted("the same fleet", 5);
 
     let states = count!(store.customer_states(&ids[..500]));

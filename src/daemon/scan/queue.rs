@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::Context;
 use super::shares::{NextPart, Shares};
-use super::turns::Turn;
+use super::turns::Turns;
 use crate::connector::breaker::{Admission, Sign};
 use crate::daemon::circuit::Circuit;
 use crate::domain::observation::Failure;
@@ -27,7 +27,7 @@ const OTHERS_WAIT: Duration = Duration::from_millis(500);
 
 /// A customer in the row.
 pub struct Waiting {
-    /// Where in the customers file it stands.
+    /// Its number in the fleet.
     pub number: usize,
     /// What is known of it.
     pub state: CustomerState,
@@ -51,7 +51,7 @@ pub enum Next {
 
 /// The row, and the hosts' breakers.
 pub struct Queue {
-    turns: std::vec::IntoIter<Turn>,
+    turns: Turns,
     waiting: VecDeque<Waiting>,
     parked: BTreeMap<String, VecDeque<Waiting>>,
     parked_count: usize,
@@ -62,9 +62,9 @@ pub struct Queue {
 impl Queue {
     /// In that order. `no_save`: the store need not know everybody.
     #[must_use]
-    pub fn new(turns: Vec<Turn>, no_save: bool) -> Self {
+    pub fn new(turns: Turns, no_save: bool) -> Self {
         Self {
-            turns: turns.into_iter(),
+            turns,
             waiting: VecDeque::new(),
             parked: BTreeMap::new(),
             parked_count: 0,
@@ -85,8 +85,8 @@ impl Queue {
                 return Ok(next);
             }
             let Some(waiting) = self.waiting.pop_front() else {
-                if self.parked_count < PARKED && !self.turns.as_slice().is_empty() {
-                    let numbers = self.turns.by_ref().take(CHUNK).map(|turn| turn.number as usize).collect();
+                if self.parked_count < PARKED && self.turns.len() > 0 {
+                    let numbers = self.turns.take(CHUNK)?;
                     self.load(ctx, numbers).await?;
                     continue;
                 }

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::turns::Turn;
+use super::turns::Turns;
 use super::{Context, ScanReport, Snapshot};
 use crate::daemon::{RUN_LEASE, cluster};
 use crate::domain::Timestamp;
@@ -29,7 +29,7 @@ const SHARES: usize = 64;
 
 /// What is next for this node.
 pub enum NextPart {
-    /// These, by their number in the customers file.
+    /// These, by their number in the fleet.
     Look(Vec<usize>),
     /// Nothing just now: others work on what is left, and may die.
     Others,
@@ -57,10 +57,13 @@ impl Shares {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn put(&self, ctx: &Context, turns: &[Turn]) -> anyhow::Result<()> {
+    pub async fn put(&self, ctx: &Context, mut turns: Turns) -> anyhow::Result<()> {
         let size = turns.len().div_ceil(SHARES).clamp(1, SHARE_MAX);
-        let id = |turn: &Turn| ctx.snapshot.fleet.members.id_at(turn.number as usize);
-        let shares: Vec<Vec<CustomerId>> = turns.chunks(size).map(|some| some.iter().map(id).collect()).collect();
+        let mut shares: Vec<Vec<CustomerId>> = Vec::new();
+        while turns.len() > 0 {
+            let id = |number| ctx.snapshot.fleet.members.id_at(number);
+            shares.push(turns.take(size)?.into_iter().map(id).collect());
+        }
         ctx.store.put_shares(self.run, &fleet(&ctx.snapshot), &shares).await.context("cannot share the scan out")
     }
 

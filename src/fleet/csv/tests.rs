@@ -2,19 +2,30 @@
 
 use proptest::prelude::*;
 
-use super::Records;
+use super::{Reading, Record, Records};
 
-/// Records as `line: cells`, a fault as `line! line of the fault`.
+/// Records as `line: cells`, a fault as `line! line of the fault`; the same from memory and as they are read.
 fn read(text: &str) -> Vec<String> {
-    Records::new(text.as_bytes())
-        .map(|r| match r.fault {
-            Some((line, _)) => format!("{}! {line}", r.line),
-            None => {
-                let cells: Vec<_> = r.cells.iter().map(|c| String::from_utf8_lossy(&c.bytes).into_owned()).collect();
-                format!("{}: {}", r.line, cells.join("|"))
-            }
-        })
-        .collect()
+    let all: Vec<String> = Records::new(text.as_bytes()).map(|record| shown(&record)).collect();
+    assert_eq!(reading(text.as_bytes()), all, "{text:?}");
+    all
+}
+
+fn shown(r: &Record<'_>) -> String {
+    match r.fault {
+        Some((line, _)) => format!("{}! {line}", r.line),
+        None => {
+            let cells: Vec<_> = r.cells.iter().map(|c| String::from_utf8_lossy(&c.bytes).into_owned()).collect();
+            format!("{}: {}", r.line, cells.join("|"))
+        }
+    }
+}
+
+/// Read bytewise at first, so that the window ends inside of almost everything.
+fn reading(bytes: &[u8]) -> Vec<String> {
+    let mut reading = Reading::new(bytes);
+    reading.step = 1;
+    std::iter::from_fn(|| reading.next(|record| shown(&record)).unwrap()).collect()
 }
 
 #[test]
@@ -81,6 +92,7 @@ proptest! {
     /// No input makes it panic or run on; every line that holds something belongs to some record.
     #[test]
     fn takes_any_bytes(bytes in prop::collection::vec(prop::sample::select(b"a,\"\r\n".to_vec()), 0..200)) {
+        prop_assert_eq!(reading(&bytes), Records::new(&bytes).map(|record| shown(&record)).collect::<Vec<_>>());
         let mut last = 0;
         for record in Records::new(&bytes) {
             prop_assert!(record.line > last);

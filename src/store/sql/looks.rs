@@ -18,16 +18,20 @@ use super::rows::{self, ObservationRow, json, millis, observation_columns, site_
 use super::{Sql, Tx, cases, db, failed, lock_customers};
 
 /// Rows to one bound text: large enough to make statements few, small enough to keep texts below a megabyte or so.
-const CHUNK: usize = 5_000;
+const CHUNK: usize = 10_000;
 
-pub(super) const CUSTOMERS: &str = "SELECT id, name, gone_at IS NOT NULL AS gone FROM customers";
+pub(super) const DIFFERS: &str = "SELECT EXISTS (SELECT 1 FROM json_each(?1) AS j LEFT JOIN customers AS c ON c.id = j.value ->> 0 \
+         WHERE c.id IS NULL OR c.gone_at IS NOT NULL OR c.name <> j.value ->> 1) \
+     OR EXISTS (SELECT 1 FROM customers WHERE id > ?2 AND id <= ?3 AND gone_at IS NULL \
+         AND id NOT IN (SELECT value ->> 0 FROM json_each(?1)))";
 
 pub(super) const ENTER: &str = "INSERT INTO customers (id, name, heard_at) \
      SELECT value ->> 0, value ->> 1, ?2 FROM json_each(?1) WHERE true \
-     ON CONFLICT (id) DO UPDATE SET name = excluded.name, gone_at = NULL";
+     ON CONFLICT (id) DO UPDATE SET name = excluded.name, gone_at = NULL \
+     WHERE customers.name <> excluded.name OR customers.gone_at IS NOT NULL";
 
-pub(super) const LEAVE: &str =
-    "UPDATE customers SET gone_at = ?2 WHERE id IN (SELECT value FROM json_each(?1)) AND gone_at IS NULL";
+pub(super) const LEAVE: &str = "UPDATE customers SET gone_at = ?4 WHERE id > ?2 AND id <= ?3 AND gone_at IS NULL \
+     AND id NOT IN (SELECT value ->> 0 FROM json_each(?1))";
 
 pub(super) const VERSIONS: &str = "SELECT id, version, refused_at, refused_entry FROM customers \
      WHERE id IN (SELECT value FROM json_each(?1))";
@@ -63,45 +67,37 @@ pub(super) const LOOKED: &str = "UPDATE customers SET version = version + 1, ref
          refused_entry = j.value ->> 2 \
      FROM json_each(?1) AS j WHERE customers.id = j.value ->> 0";
 
-#[derive(sqlx::FromRow)]
-struct CustomerRow {
-    id: String,
-    name: String,
-    gone: bool,
-}
-
 /// Writes only what differs: on most mornings the file is the one of yesterday, and then nobody has to wait for us either.
-pub(super) async fn sync_customers(store: &Sql, entries: &[Entry], at: Timestamp) -> Result<()> {
+/// Goes through file and table side by side, some thousand customers at once, each such part in a transaction of its own:
+/// a process that dies in between has noted the first ones, and the next time notes the others.
+pub(super) async fn sync_customers(
+    store: &Sql,
+    entries: &mut (dyn Iterator<Item = Entry> + Send),
+    at: Timestamp,
+) -> Result<()> {
     const WHAT: &str = "take note of the customers";
-    let named: HashMap<&str, &Entry> = entries.iter().map(|entry| (entry.id.as_str(), entry)).collect();
-    let known: Vec<CustomerRow> = db::query_as(CUSTOMERS).fetch_all(&store.readers).await.map_err(failed(WHAT))?;
-    let (enter, leave) = differences(&known, &named);
-    if enter.is_empty() && leave.is_empty() {
-        return Ok(());
+    let mut after = String::new();
+    loop {
+        let chunk: Vec<Entry> = entries.take(CHUNK).collect();
+        // Behind the file's last customer come those that left it, up to the last id there can be.
+        let to = match chunk.last() {
+            Some(last) if chunk.len() == CHUNK => last.id.to_string(),
+            _ => char::MAX.to_string().repeat(CustomerId::MAX),
+        };
+        let rows = json(&chunk.iter().map(|entry| (entry.id.as_str(), entry.name.as_str())).collect::<Vec<_>>());
+        let query = db::query_scalar(DIFFERS).bind(&rows).bind(&after).bind(&to);
+        if query.fetch_one(&store.readers).await.map_err(failed(WHAT))? {
+            let mut tx = store.write(WHAT).await?;
+            db::query(ENTER).bind(&rows).bind(millis(at)).execute(&mut tx).await.map_err(failed(WHAT))?;
+            let leave = db::query(LEAVE).bind(&rows).bind(&after).bind(&to).bind(millis(at));
+            leave.execute(&mut tx).await.map_err(failed(WHAT))?;
+            tx.commit().await.map_err(failed(WHAT))?;
+        }
+        if chunk.len() < CHUNK {
+            return Ok(());
+        }
+        after = to;
     }
-    let mut tx = store.write(WHAT).await?;
-    let known: Vec<CustomerRow> = db::query_as(CUSTOMERS).fetch_all(&mut tx).await.map_err(failed(WHAT))?;
-    let (enter, leave) = differences(&known, &named);
-    for rows in enter.chunks(CHUNK) {
-        let query = db::query(ENTER).bind(json(&rows)).bind(millis(at));
-        query.execute(&mut tx).await.map_err(failed(WHAT))?;
-    }
-    for ids in leave.chunks(CHUNK) {
-        db::query(LEAVE).bind(json(&ids)).bind(millis(at)).execute(&mut tx).await.map_err(failed(WHAT))?;
-    }
-    tx.commit().await.map_err(failed(WHAT))
-}
-
-/// Who enters with which name, and who leaves.
-fn differences<'a>(
-    known: &'a [CustomerRow],
-    named: &HashMap<&str, &'a Entry>,
-) -> (Vec<(&'a str, &'a str)>, Vec<&'a str>) {
-    let rows: HashMap<&str, &CustomerRow> = known.iter().map(|row| (row.id.as_str(), row)).collect();
-    let differs = |e: &&&Entry| rows.get(e.id.as_str()).is_none_or(|row| row.gone || row.name != e.name);
-    let enter = named.values().filter(differs).map(|e| (e.id.as_str(), e.name.as_str())).collect();
-    let gone = known.iter().filter(|row| !row.gone && !named.contains_key(row.id.as_str()));
-    (enter, gone.map(|row| row.id.as_str()).collect())
 }
 
 #[derive(sqlx::FromRow)]

@@ -161,7 +161,7 @@ pub(super) fn failed(what: &'static str) -> impl Fn(sqlx::Error) -> StoreError +
 
 #[async_trait]
 impl Store for Sql {
-    async fn sync_customers(&self, entries: &[Entry], at: Timestamp) -> Result<()> {
+    async fn sync_customers(&self, entries: &mut (dyn Iterator<Item = Entry> + Send), at: Timestamp) -> Result<()> {
         looks::sync_customers(self, entries, at).await
     }
 

@@ -22,7 +22,7 @@ type Case = (&'static str, &'static str, &'static [&'static str]);
 const SEARCHES: &[&str] = &[];
 
 const STATEMENTS: &[Case] = &[
-    ("the customers file is compared with all customers", looks::CUSTOMERS, &["SCAN customers"]),
+    ("a part of the customers file is compared with its customers", looks::DIFFERS, SEARCHES),
     ("customers enter", looks::ENTER, SEARCHES),
     ("customers leave", looks::LEAVE, SEARCHES),
     ("versions of a batch", looks::VERSIONS, SEARCHES),

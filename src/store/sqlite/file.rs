@@ -30,6 +30,12 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Connections that read; one more than the machine has cores gains nothing.
 const READERS: u32 = 4;
 
+/// The cache of a connection that reads, in KiB (the minus sign says so); what it lacks the system has in its own cache.
+const READER_CACHE: &str = "-2048";
+
+/// That of the one that writes: large enough for the pages that a batch of looks or mails changes.
+const WRITER_CACHE: &str = "-8192";
+
 const SCHEMA: &str = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '_sqlx_migrations'), \
                       EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table')";
 const VERSION: &str = "SELECT coalesce(max(version), 0) FROM _sqlx_migrations";
@@ -71,12 +77,13 @@ async fn open_once(path: &Path) -> Result<Pools> {
         .filename(path)
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT)
-        .pragma("cache_size", "-16384")
+        .pragma("cache_size", READER_CACHE)
         .pragma("temp_store", "MEMORY");
     let writing = options
         .clone()
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
+        .pragma("cache_size", WRITER_CACHE)
         .pragma("journal_size_limit", "67108864");
     // One writer: writes of this process wait here in turn instead of failing on each other.
     let writer = pool(1).connect_with(writing).await.map_err(|e| open_error(path, e))?;
