@@ -151,7 +151,13 @@ async fn large(fleet: usize, open: usize) {
     let ids: Vec<CustomerId> = (0..fleet).map(|n| CustomerId::new(&format!("L{n:07}")).unwrap()).collect();
     let entries: Vec<Entry> = ids.iter().map(|id| Entry { id: id.clone(), name: format!("会社{id}") }).collect();
     println!("{fleet} customers, {open} of them with an open case");
-    timed("the customers file is taken note of, first time", fleet, store.sync_customers(&mut entries.iter().cloned(), at)).await.unwrap();
+    timed(
+        "the customers file is taken note of, first time",
+        fleet,
+        store.sync_customers(&mut entries.iter().cloned(), at),
+    )
+    .await
+    .unwrap();
     timed("the same again, unchanged", fleet, store.sync_customers(&mut entries.iter().cloned(), at)).await.unwrap();
     timed("looks are written, 128 at once", open, looks(&*store, &ids[..open])).await;
     let turns = timed("the order of a scan is read, 5,000 at once", fleet, async {

@@ -451,6 +451,73 @@ async fn files_that_cannot_be_believed() {
     assert_eq!(verdicts(&look), [(None, Verdict::Unreadable(Reason::Connect))], "no file at all");
 }
 
+#[tokio::test]
+async fn where_a_json_file_has_its_rows_and_its_date() {
+    let made = "2022-09-01T06:00:00+09:00";
+    let list = json!(rows(&three(), Trouble::Nothing));
+    let mut named = list.clone();
+    named[1]["made"] = made.into();
+    let text = |value: Value| value.to_string();
+    let rows_of = |keys: &str| keys.to_owned();
+    let good = Some(3);
+    let cases: Vec<(&str, String, String, Option<usize>)> = vec![
+        ("the document is the list", text(list.clone()), rows_of("rows = \"\""), good),
+        ("deep inside", text(json!({"a": [0, {"b/c": list, "d": [[]]}]})), rows_of("rows = \"/a/1/b~1c\""), good),
+        (
+            "the date comes behind the rows",
+            format!("{{\"rows\": {list}, \"made\": {{\"at\": \"{made}\"}}}}"),
+            rows_of("rows = \"/rows\"\ndate = \"/made/at\""),
+            good,
+        ),
+        (
+            "the date is a row's",
+            text(json!({"rows": named})),
+            rows_of("rows = \"/rows\"\ndate = \"/rows/1/made\""),
+            good,
+        ),
+        ("a date that is not there", text(json!({"rows": list})), rows_of("rows = \"/rows\"\ndate = \"/made\""), None),
+        ("no list there", text(json!({"rows": {"x": list}})), rows_of("rows = \"/rows\""), None),
+        ("a text there", text(json!({"rows": "none"})), rows_of("rows = \"/rows\""), None),
+        ("nothing there", text(json!({"all": list})), rows_of("rows = \"/rows\""), None),
+        ("two of them", format!("{{\"rows\": {list}, \"rows\": {list}}}"), rows_of("rows = \"/rows\""), None),
+        ("something behind the document", format!("{{\"rows\": {list}}} ]"), rows_of("rows = \"/rows\""), None),
+        ("cut off", format!("{{\"rows\": {list}"), rows_of("rows = \"/rows\""), None),
+        ("with a byte order mark", format!("\u{FEFF}{{\"rows\": {list}}}"), rows_of("rows = \"/rows\""), good),
+    ];
+    for (sentence, text, keys, sites) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("sites.json"), text).unwrap();
+        let look = export_of(dir.path(), "sites.json", &keys).look(&account(&[])).await;
+        match sites {
+            Some(sites) => assert_eq!(verdicts(&look).len(), sites, "{sentence}: {look:?}"),
+            None => assert_eq!(verdicts(&look), [(None, Verdict::Unreadable(Reason::LayoutChanged))], "{sentence}"),
+        }
+        if sites.is_some() && keys.contains("date") {
+            assert_eq!(look.at, DateTime::parse_from_rfc3339(made).unwrap().to_utc(), "{sentence}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_too_large_for_memory_says_the_same() {
+    let mut text = csv(&three(), Trouble::Nothing);
+    let header = text.lines().next().unwrap().to_owned();
+    let others = header.split(',').map(|column| if column == "customer_id" { "" } else { "x" }).collect::<Vec<_>>();
+    let place = others.iter().position(|cell| cell.is_empty()).unwrap();
+    for n in (0..60_000_u32).map(|n| n * 7_919 % 60_000) {
+        let name = format!("D{n:05} その会社の長い名前");
+        let cells: Vec<&str> = others.iter().enumerate().map(|(at, x)| if at == place { &*name } else { x }).collect();
+        text.push_str(&format!("{}\n", cells.join(",")));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("sites.csv"), text).unwrap();
+    let look = export_of(dir.path(), "sites.csv", "").look(&account(&[])).await;
+    let seen: Vec<Verdict> = verdicts(&look).into_iter().map(|(_, verdict)| verdict).collect();
+    assert_eq!(seen, [Verdict::Affected, Verdict::Switched, Verdict::NotExchangeOnline], "{look:?}");
+    let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(names.iter().all(|name| !name.to_string_lossy().starts_with(".tmp")), "{names:?}");
+}
+
 fn replace(path: &PathBuf, text: &str, at: DateTime<Utc>) {
     let new = path.with_extension("new");
     std::fs::write(&new, text).unwrap();

@@ -1,8 +1,9 @@
 //! What a scan costs: the whole of it, beside the same requests by a bare client that parses nothing, and beside the same
-//! with one HTML parse a page; then a scan of an export file, and `kigen plan` over what they found.
+//! with one HTML parse a page; then a scan of an export file, and the program's own `plan`, `status` and `check` over what
+//! they found.
 //!
-//! `cargo bench --bench fleet -- --customers 1000,10000 --export 100000 --page 60 --rounds 3`: so many customers, pages of
-//! so many KB, each part so many times; the round with the least CPU counts, for other work on the machine only ever adds.
+//! `cargo bench --bench fleet -- --customers 1000,10000 --export 100000 --every 10 --page 60 --rounds 3`: so many customers,
+//! of the export file's every so many-th affected, pages of so many KB, each part so many times; the round with the least CPU counts, for other work on the machine only ever adds.
 //! Each part is a process of its own, and so is the admin tool: CPU and memory are the part's alone.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench may")]
 
@@ -15,7 +16,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use self::tool::{Tool, counted};
-use self::world::{AFFECTED, World, scanned};
+use self::world::{World, scanned};
 
 /// As in the program.
 #[global_allocator]
@@ -58,7 +59,7 @@ fn main() {
         pages(customers, page, rounds);
     }
     for customers in args.numbers("--export", exports) {
-        export(customers, rounds);
+        export(customers, args.number("--every", 10), rounds);
     }
 }
 
@@ -83,36 +84,42 @@ fn pages(customers: usize, page: usize, rounds: usize) {
     }
     let [whole, bare, parsed] = best.map(|took| took.cpu.as_secs_f64());
     println!("  CPU (a)/(b) {:.2}, (a)/(c) {:.2}", whole / bare, whole / parsed);
-    plan(&world, customers, rounds);
+    commands(&world, customers, rounds);
 }
 
 /// The scan of a file that another system wrote, and the plan after it.
-fn export(customers: usize, rounds: usize) {
-    println!("\n{customers} customers of an export file, every {AFFECTED}th affected");
-    let size = customers.to_string();
-    let mut world = World::of_export(customers);
-    let scan = |world: &World| part("export", &["--customers", &size], world);
+fn export(customers: usize, every: usize, rounds: usize) {
+    println!("\n{customers} customers of an export file, of every {every} one is affected");
+    let (size, often) = (customers.to_string(), every.to_string());
+    let mut world = World::of_export(customers, every);
+    let scan = |world: &World| part("export", &["--customers", &size, "--every", &often], world);
     let mut rows = vec![scan(&world)];
     for _ in 1..rounds {
-        world = World::of_export(customers);
+        world = World::of_export(customers, every);
         rows.push(scan(&world));
     }
     least(rows).print("scan of the file", customers);
-    plan(&world, customers.div_ceil(AFFECTED), rounds);
+    commands(&world, customers.div_ceil(every), rounds);
 }
 
-/// The program's own `plan`, from its start to its end.
-fn plan(world: &World, planned: usize, rounds: usize) {
-    let run = || {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kigen"));
-        command.args(["plan", "--format", "jsonl", "--config"]).arg(world.config());
-        let (output, took, cpu) = watched(&mut command);
-        let requests = output.lines().count() as u64;
-        assert_eq!(requests as usize, planned, "a line each");
-        Took { requests, took, cpu, peak_kib: 0 }
-    };
-    let best = least((0..rounds).map(|_| run()).collect());
-    println!("  kigen plan, {planned} notices: {:.2} s CPU", best.cpu.as_secs_f64());
+/// The program's own commands, each from its start to its end.
+fn commands(world: &World, planned: usize, rounds: usize) {
+    for (what, args) in [
+        ("plan", &["plan", "--format", "jsonl"][..]),
+        ("status", &["status", "--format", "json"]),
+        ("check", &["check"]),
+    ] {
+        let run = || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_kigen"));
+            command.args(args).arg("--config").arg(world.config());
+            let (output, took, cpu, peak_kib) = watched(&mut command);
+            assert!(what != "plan" || output.lines().count() == planned, "a line each");
+            Took { requests: 0, took, cpu, peak_kib }
+        };
+        let best = least((0..rounds).map(|_| run()).collect());
+        let (cpu, peak) = (best.cpu.as_secs_f64(), best.peak_kib as f64 / 1024.0);
+        println!("  kigen {what:14} ({planned} notices) {cpu:.2} s CPU, peak {peak:4.0} MiB");
+    }
 }
 
 /// What one part took.
@@ -145,7 +152,7 @@ fn least(rows: Vec<Took>) -> Took {
 fn part(name: &str, args: &[&str], world: &World) -> Took {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--part", name]).args(args).arg("--config").arg(world.config());
-    let (output, took, cpu) = watched(&mut command);
+    let (output, took, cpu, _) = watched(&mut command);
     let numbers: Vec<u64> = output.split_whitespace().map(|n| n.parse().unwrap()).collect();
     Took { requests: numbers[0], took, cpu, peak_kib: numbers[1] }
 }
@@ -166,7 +173,7 @@ async fn part_of_it(name: &str, args: &Args) {
             let report = scanned(config).await;
             assert_eq!(
                 report.sites.affected as usize,
-                customers.div_ceil(AFFECTED),
+                customers.div_ceil(args.number("--every", 10)),
                 "{:?}",
                 report.unreadable_by_reason
             );
@@ -174,15 +181,26 @@ async fn part_of_it(name: &str, args: &Args) {
         }
         _ => bare::requests(url, customers, CONCURRENCY, name == "parsed").await,
     };
-    println!("{requests} {}", peak_kib());
+    println!("{requests} {}", peak_kib("self").unwrap());
 }
 
-/// Runs a program to its end: its output, how long it took, and its CPU, in hundredths of a second on Linux.
-fn watched(command: &mut Command) -> (String, Duration, Duration) {
+/// Runs a program to its end: its output, how long it took, its CPU, in hundredths of a second on Linux, and the most memory
+/// that was seen of it, in KiB.
+fn watched(command: &mut Command) -> (String, Duration, Duration, u64) {
     let (before, started) = (cpu_of_children(), Instant::now());
-    let output = command.stderr(Stdio::inherit()).output().unwrap();
-    assert!(output.status.success(), "{command:?}");
-    (String::from_utf8(output.stdout).unwrap(), started.elapsed(), cpu_of_children() - before)
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+    let mut output = child.stdout.take().unwrap();
+    let reading = std::thread::spawn(move || std::io::read_to_string(&mut output).unwrap());
+    let (pid, mut peak) = (child.id().to_string(), 0);
+    let status = loop {
+        peak = peak_kib(&pid).unwrap_or(0).max(peak);
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    assert!(status.success(), "{command:?}");
+    (reading.join().unwrap(), started.elapsed(), cpu_of_children() - before, peak)
 }
 
 /// User and system time of the ended children (proc(5): cutime, cstime).
@@ -192,9 +210,9 @@ fn cpu_of_children() -> Duration {
     Duration::from_millis(10 * (fields[13].parse::<u64>().unwrap() + fields[14].parse::<u64>().unwrap()))
 }
 
-/// The most memory this process ever had.
-fn peak_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+/// The most memory a process ever had; `None` once it has ended.
+fn peak_kib(process: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
 }

@@ -11,9 +11,6 @@ use kigen::daemon::reload;
 use kigen::daemon::scan::{ScanReport, ScanRequest, Scanned, scan};
 use tokio_util::sync::CancellationToken;
 
-/// Of the export file's customers, one in so many is affected.
-pub const AFFECTED: usize = 10;
-
 /// A directory with `config.toml`, a customers file and no state yet.
 pub struct World {
     dir: tempfile::TempDir,
@@ -33,13 +30,13 @@ impl World {
         Self::with(&csv, &connector)
     }
 
-    /// Customers whose sites another system wrote down.
-    pub fn of_export(customers: usize) -> Self {
+    /// Customers whose sites another system wrote down, of every so many one affected.
+    pub fn of_export(customers: usize, every: usize) -> Self {
         let mut csv = "customer_id,name,email\n".to_owned();
         let mut sites = "customer_id,site,server_type,auth_method\n".to_owned();
         for n in 0..customers {
             csv.push_str(&format!("C{n:07},株式会社{n},admin@c{n}.example\n"));
-            let method = if n % AFFECTED == 0 { "basic" } else { "oauth" };
+            let method = if n % every == 0 { "basic" } else { "oauth" };
             sites.push_str(&format!("C{n:07},本社,exchange_online,{method}\n"));
         }
         let world = Self::with(&csv, "[connector]\nkind = \"export\"\n[connector.export]\npath = \"sites.csv\"\n");

@@ -74,7 +74,7 @@ async fn listing(ctx: &Context, args: &PlanArgs) -> anyhow::Result<Listing> {
     let dead = Dead::load(ctx).await?;
     let mut planned = walk(&cases, &*snapshot.customers, &campaigns, calendar, snapshot.policy(), from, to, allowed);
     // What came back is told again by the pass of that day.
-    if calendar.day_off(from).is_none() {
+    if calendar.day_off(from).is_none() && !dead.is_empty() {
         let today: Vec<Planned> = planned.iter().filter(|(day, _)| *day == from).map(|(_, p)| p.clone()).collect();
         let again = bounces::told_again(ctx.store.as_ref(), snapshot, &campaigns, &dead, &cases, &today).await?;
         let end = today.len();

@@ -131,6 +131,12 @@ impl Dead {
         Self(all)
     }
 
+    /// Nobody has one.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Who has a dead contact.
     pub fn customers(&self) -> impl Iterator<Item = &CustomerId> {
         self.0.keys()

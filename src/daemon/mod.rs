@@ -82,6 +82,9 @@ impl Snapshot {
     /// The customers whose `done` says nothing, a sentence each: a slip there is a notice to somebody who has done its part.
     #[must_use]
     pub fn done_in_vain(&self) -> Vec<String> {
+        if !self.customers.any_done() {
+            return Vec::new();
+        }
         let campaigns: BTreeMap<_, _> =
             self.config.campaigns.iter().map(|c| (&c.campaign.id, c.campaign.affects)).collect();
         let why = |id: &CampaignId| match campaigns.get(id) {

@@ -124,7 +124,10 @@ pub async fn pass(
     progress: &dyn Progress,
 ) -> anyhow::Result<Passed> {
     let now = ctx.now();
-    ctx.store.sync_customers(&mut ctx.snapshot.entries(), now).await.context("cannot take note of the customers file")?;
+    ctx.store
+        .sync_customers(&mut ctx.snapshot.entries(), now)
+        .await
+        .context("cannot take note of the customers file")?;
     let run = match ctx
         .store
         .begin_run(RunKind::Notices, due_at, &ctx.owner, now, now + cluster::lease(ctx, RUN_LEASE))

@@ -96,9 +96,7 @@ pub fn connector(
             Exlook::new(exlook, scan, clock).map(|made| Arc::new(made.counted(metrics)) as _)
         }
         ConnectorConfig::Api(api) => Api::new(api, scan, clock).map(|made| Arc::new(made.counted(metrics)) as _),
-        ConnectorConfig::Export(export) => {
-            Ok(Arc::new(Export::new(export, scan, clock, config.state.directory())))
-        }
+        ConnectorConfig::Export(export) => Ok(Arc::new(Export::new(export, scan, clock, config.state.directory()))),
     };
     made.map_err(|error| LoadError::Connector(error.to_string()))
 }

@@ -315,10 +315,7 @@ fn too_many(record: &Record) -> RowError {
 }
 
 /// The header's cells, trimmed, each with its line.
-pub(super) fn header_names(
-    header: Option<Record<'_>>,
-    charset: Charset,
-) -> Result<Vec<(u64, String)>, Vec<RowError>> {
+pub(super) fn header_names(header: Option<Record<'_>>, charset: Charset) -> Result<Vec<(u64, String)>, Vec<RowError>> {
     let whole = |line, message: String| vec![RowError { line, column: None, message }];
     let Some(header) = header else {
         return Err(whole(1, "the file is empty; its first line must name the columns".to_owned()));

@@ -29,6 +29,8 @@ use crate::spool::{Filling, Table};
 #[derive(Default)]
 pub struct Members {
     table: Table,
+    /// Whether one of them says in `done` what it has done.
+    done: bool,
     seal: Option<Seal>,
 }
 
@@ -68,6 +70,12 @@ impl Members {
     #[must_use]
     pub fn contains_key(&self, id: &CustomerId) -> bool {
         self.number(id).is_some()
+    }
+
+    /// Whether any customer's `done` says something.
+    #[must_use]
+    pub fn any_done(&self) -> bool {
+        self.done
     }
 
     /// A customer without its logon.
@@ -149,12 +157,14 @@ const VARIABLE: u64 = 4;
 #[derive(Default)]
 pub(super) struct Packing {
     seal: Option<Seal>,
+    done: bool,
 }
 
 impl Packing {
     /// Appends all of a member but its id.
     pub(super) fn put(&mut self, out: &mut Vec<u8>, member: &Member) {
         let Member { customer, logon, .. } = member;
+        self.done |= !customer.done.is_empty();
         put_text(out, &customer.name);
         put_number(out, flags(customer));
         for text in [&customer.contact_name, &customer.phone, &customer.tenant_domain] {
@@ -189,14 +199,14 @@ impl Packing {
 
     /// The members that were packed, once they are in order.
     pub(super) fn shelve(self, dir: &Path) -> Shelving {
-        Shelving { filling: Filling::new(dir), seal: self.seal }
+        Shelving { filling: Filling::new(dir), packing: self }
     }
 }
 
 /// [`Members`] in the making: packed ones in the order of their ids.
 pub(super) struct Shelving {
     filling: Filling,
-    seal: Option<Seal>,
+    packing: Packing,
 }
 
 impl Shelving {
@@ -206,7 +216,8 @@ impl Shelving {
     }
 
     pub(super) fn done(self) -> io::Result<Members> {
-        Ok(Members { table: self.filling.done()?, seal: self.seal })
+        let Packing { seal, done } = self.packing;
+        Ok(Members { table: self.filling.done()?, done, seal })
     }
 }
 

@@ -46,7 +46,8 @@ fn what_was_put_in_comes_out_sorted() {
         assert_eq!(table.len() as u64, count, "{why}");
         assert_eq!(table.spool.file.is_some(), count == large, "{why}: a file only for what is large");
         let all: Vec<(Vec<u8>, Vec<u8>)> = table.each(|key, value| (key.to_vec(), value.to_vec())).collect();
-        let sorted = expected.iter().flat_map(|(key, values)| values.iter().map(move |value| (key.to_vec(), value.to_vec())));
+        let sorted =
+            expected.iter().flat_map(|(key, values)| values.iter().map(move |value| (key.to_vec(), value.to_vec())));
         assert!(all.iter().cloned().eq(sorted), "{why}");
         for (place, (key, value)) in all.iter().enumerate().step_by(1 + all.len() / 500) {
             assert!(table.at(place, |k, v| k == key && v == value), "{why}");

@@ -16,11 +16,7 @@ use crate::domain::Timestamp;
 use crate::domain::observation::Failure;
 
 /// Reads all rows; returns the document's own date, where the configuration says that it has one.
-pub(super) fn read(
-    config: &ExportConfig,
-    file: &mut File,
-    rows: &mut Gathering,
-) -> Result<Option<Timestamp>, Failure> {
+pub(super) fn read(config: &ExportConfig, file: &mut File, rows: &mut Gathering) -> Result<Option<Timestamp>, Failure> {
     let (list, date) = (tokens(&config.rows), config.date.as_deref().and_then(tokens));
     let mut found = Found { config, rows, count: None, date: None, failure: None };
     let source = from_start(config, file).map_err(|error| unreadable(config, &error))?;

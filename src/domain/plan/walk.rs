@@ -4,6 +4,7 @@
 //! scan a day more and a case that waits only for `confirm_resolved` is resolved on the way. Nothing is written; the
 //! cases handed in are not changed.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use chrono::NaiveDate;
@@ -34,20 +35,24 @@ pub fn walk(
     to: NaiveDate,
     new_notices_allowed: usize,
 ) -> Vec<(NaiveDate, Planned)> {
-    let mut cases = cases.to_vec();
-    let places: HashMap<(CustomerId, CampaignId), usize> =
-        cases.iter().enumerate().map(|(n, case)| ((case.customer.clone(), case.campaign.clone()), n)).collect();
+    // What the last day decides changes no other, so a walk of one day copies nothing.
+    let mut cases = Cow::Borrowed(cases);
+    let places: HashMap<(CustomerId, CampaignId), usize> = match from < to {
+        true => cases.iter().enumerate().map(|(n, c)| ((c.customer.clone(), c.campaign.clone()), n)).collect(),
+        false => HashMap::new(),
+    };
     let mut told = Vec::new();
     for day in from.iter_days().take_while(|day| *day <= to).take(DAYS_MAX) {
         if day > from {
-            cases.iter_mut().for_each(|case| scanned_again(case, policy));
+            cases.to_mut().iter_mut().for_each(|case| scanned_again(case, policy));
         }
         if !calendar.is_business_day(day) {
             continue;
         }
         let pass = plan(&cases, customers, campaigns, calendar, policy, day);
-        for case in pass.resolved_silently {
-            cases[places[&case]].state = resolved_on(day, calendar);
+        let goes_on = day < to;
+        for case in pass.resolved_silently.into_iter().filter(|_| goes_on) {
+            cases.to_mut()[places[&case]].state = resolved_on(day, calendar);
         }
         let mut new_notices = 0;
         for mut planned in pass.planned {
@@ -55,8 +60,10 @@ pub fn walk(
             if planned.due.kind == NoticeKind::First && new_notices > new_notices_allowed {
                 planned.held = Some(format!("cap: more than {new_notices_allowed} first notices in one pass"));
             }
-            let place = places[&(planned.customer.clone(), planned.campaign.clone())];
-            apply(&mut cases[place], &planned, day, calendar);
+            if goes_on {
+                let place = places[&(planned.customer.clone(), planned.campaign.clone())];
+                apply(&mut cases.to_mut()[place], &planned, day, calendar);
+            }
             told.push((day, planned));
         }
     }
