@@ -73,13 +73,18 @@ pub struct Listing {
     columns: &'static [&'static str],
     shown: &'static [Shown],
     rows: Vec<Vec<Value>>,
+    /// JSON lines that are written as they come: those that were not written yet, and why no more can be.
+    lines: Option<(Vec<u8>, std::io::Result<()>)>,
 }
+
+/// Lines that are written as they come are gathered to so many bytes.
+const GATHERED: usize = 64 * 1024;
 
 impl Listing {
     /// An empty listing with these columns.
     #[must_use]
     pub fn new(columns: &'static [&'static str]) -> Self {
-        Self { columns, shown: &[], rows: Vec::new() }
+        Self { columns, shown: &[], rows: Vec::new(), lines: None }
     }
 
     /// Chooses what a table shows; without it, all.
@@ -90,10 +95,28 @@ impl Listing {
         self
     }
 
+    /// For a listing that may be long, in that form: JSON lines are then written row by row, and none is kept. (A table needs
+    /// all rows for its widths.)
+    #[must_use]
+    pub fn as_they_come(mut self, format: Format) -> Self {
+        self.lines = (format == Format::Jsonl).then(|| (Vec::new(), Ok(())));
+        self
+    }
+
     /// Adds a row; its values are in the columns' order.
     pub fn row(&mut self, values: Vec<Value>) {
         debug_assert_eq!(values.len(), self.columns.len());
-        self.rows.push(values);
+        let Some((out, written)) = &mut self.lines else {
+            self.rows.push(values);
+            return;
+        };
+        if written.is_ok() {
+            *written = line(out, self.columns, &values);
+        }
+        if written.is_ok() && out.len() > GATHERED {
+            *written = write(out);
+            out.clear();
+        }
     }
 
     /// Whether there are no rows.
@@ -102,18 +125,18 @@ impl Listing {
         self.rows.is_empty()
     }
 
-    /// Writes it all.
+    /// Writes it all, or what was not written as it came.
     ///
     /// # Errors
     /// When stdout is gone.
-    pub fn print(&self, format: Format) -> std::io::Result<()> {
+    pub fn print(self, format: Format) -> std::io::Result<()> {
+        if let Some((out, written)) = self.lines {
+            return written.and_then(|()| write(&out));
+        }
         match format {
             Format::Jsonl => {
                 let mut out = Vec::new();
-                for row in &self.rows {
-                    serde_json::to_writer(&mut out, &InOrder(self.columns, row))?;
-                    out.push(b'\n');
-                }
+                self.rows.iter().try_for_each(|row| line(&mut out, self.columns, row))?;
                 write(&out)
             }
             Format::Csv => {
@@ -196,6 +219,13 @@ pub fn short_time(text: &str) -> String {
         Ok(at) => at.format("%Y-%m-%d %H:%M").to_string(),
         Err(_) => text.to_owned(),
     }
+}
+
+/// Appends a row as a line of JSON.
+fn line(out: &mut Vec<u8>, columns: &'static [&'static str], row: &[Value]) -> std::io::Result<()> {
+    serde_json::to_writer(&mut *out, &InOrder(columns, row))?;
+    out.push(b'\n');
+    Ok(())
 }
 
 /// A row as a JSON object whose keys keep the columns' order.

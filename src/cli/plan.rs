@@ -96,7 +96,8 @@ async fn listing(ctx: &Context, args: &PlanArgs) -> anyhow::Result<Listing> {
         );
     }
     let mut departures = Departures::new(&snapshot.config);
-    let mut listing = Listing::new(COLUMNS).shown(SHOWN);
+    let mut listing = Listing::new(COLUMNS).shown(SHOWN).as_they_come(args.format.format);
+    drop(cases);
     for (day, planned) in planned {
         let pass = if args.until.is_none() { at } else { pass_time(ctx, day).max(at) };
         let to = recipients(ctx, &dead, &planned.customer);

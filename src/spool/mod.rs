@@ -19,7 +19,7 @@ pub use sort::{Sorted, Sorter};
 pub use table::{Filling, Table};
 
 /// So many bytes stay in memory, of what is sorted and of what is kept.
-pub const MEMORY: usize = 2 * 1024 * 1024;
+pub const MEMORY: usize = 1024 * 1024;
 
 /// Writes are gathered to so many bytes.
 const WRITE: usize = 64 * 1024;

@@ -13,7 +13,7 @@ use crate::spool::{Sorted, Sorter};
 use crate::store::ScanTurn;
 
 /// Customers whose turns are read at once.
-const PAGE: u32 = 5_000;
+const PAGE: u32 = 1_000;
 
 /// An open case is near its deadline, in days before it; also when that is over.
 const NEAR: i64 = 14;

@@ -17,8 +17,8 @@ use super::events::{self, Event};
 use super::rows::{self, ObservationRow, json, millis, observation_columns, site_text, time};
 use super::{Sql, Tx, cases, db, failed, lock_customers};
 
-/// Rows to one bound text: large enough to make statements few, small enough to keep texts below a megabyte or so.
-const CHUNK: usize = 10_000;
+/// Customers to one bound text: large enough to make statements few, small enough to keep memory small on both sides.
+const CHUNK: usize = 5_000;
 
 pub(super) const DIFFERS: &str = "SELECT EXISTS (SELECT 1 FROM json_each(?1) AS j LEFT JOIN customers AS c ON c.id = j.value ->> 0 \
          WHERE c.id IS NULL OR c.gone_at IS NOT NULL OR c.name <> j.value ->> 1) \

@@ -34,7 +34,7 @@ const READERS: u32 = 4;
 const READER_CACHE: &str = "-2048";
 
 /// That of the one that writes: large enough for the pages that a batch of looks or mails changes.
-const WRITER_CACHE: &str = "-8192";
+const WRITER_CACHE: &str = "-4096";
 
 const SCHEMA: &str = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '_sqlx_migrations'), \
                       EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table')";
