@@ -37,6 +37,11 @@ struct OutcomeLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ParserLabel {
+    parser: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CampaignLabel {
     campaign: String,
 }
@@ -64,6 +69,7 @@ pub struct Metrics {
     scan_last_success: Seconds,
     scan_duration: Seconds,
     scan_requests: Family<OutcomeLabel, Counter>,
+    pages: Family<ParserLabel, Counter>,
     outbox: Family<StateLabel, Number>,
     notices: Family<NoticeLabel, Counter>,
     oldest_due: Seconds,
@@ -92,6 +98,7 @@ impl Metrics {
             scan_last_success: Gauge::default(),
             scan_duration: Gauge::default(),
             scan_requests: Family::default(),
+            pages: Family::default(),
             outbox: Family::default(),
             notices: Family::default(),
             oldest_due: Gauge::default(),
@@ -115,6 +122,9 @@ impl Metrics {
         }
         for outcome in ["ok", "error", "retry"] {
             drop(metrics.scan_requests.get_or_create(&OutcomeLabel { outcome }));
+        }
+        for parser in ["fast", "full"] {
+            drop(metrics.pages.get_or_create(&ParserLabel { parser }));
         }
         metrics
     }
@@ -143,6 +153,11 @@ impl Metrics {
         r.register("scan_duration_seconds", "How long the last scan took", self.scan_duration.clone());
         r.register("nodes", "Nodes that work on this state", self.nodes.clone());
         r.register("scan_requests", "Requests to the admin tool", self.scan_requests.clone());
+        r.register(
+            "pages",
+            "The admin tool's pages by how they were read: fast where their markup is regular, else by the full parser",
+            self.pages.clone(),
+        );
         r.register("outbox", "Deliveries by state", self.outbox.clone());
         r.register("notices", "What became of notices", self.notices.clone());
         r.register(
@@ -173,6 +188,12 @@ impl Metrics {
     /// Counts one request to the admin tool: `ok`, `error` or `retry`.
     pub fn scan_request(&self, outcome: &'static str) {
         self.scan_requests.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// Counts one page of the admin tool: read the short way, or left to the full parser.
+    pub fn page(&self, regular: bool) {
+        let parser = if regular { "fast" } else { "full" };
+        self.pages.get_or_create(&ParserLabel { parser }).inc();
     }
 
     /// A scan ended.

@@ -5,29 +5,28 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
-
-use std::path::Path;
+#[path = "common/wording.rs"]
+mod wording;
 
 use chrono::{DateTime, NaiveDate, TimeZone, Utc};
 use common::{Bench, Lab, Settings, affected, write_private};
-use kigen::config::{self, Support};
+use kigen::config;
 use kigen::daemon::notify::PassReport;
 use kigen::daemon::{digest, reload};
 use kigen::demo::admin_tool::{WorldCustomer, WorldSite};
 use kigen::domain::campaign::{Affects, Campaign, CampaignId, Milestone, Product};
-use kigen::domain::case::{Evidence, Reference};
-use kigen::domain::customer::{Address, Customer, Language};
+use kigen::domain::case::Evidence;
+use kigen::domain::customer::Language;
 use kigen::domain::observation::RawSettings;
 use kigen::domain::plan::NoticeKind;
-use kigen::domain::site::{AuthMethod, CustomerId, ServerType, SiteName};
+use kigen::domain::site::{AuthMethod, ServerType, SiteName};
 use kigen::notice::wrap::{COLUMNS, width};
 use kigen::notice::{Notice, NoticeSite, Rendered, TemplateError, Templates};
 use kigen::store::OutboxFilter;
-use url::Url;
+use wording::{LANGUAGES, customer, notice, parts, show, solid};
 
 const EWS: &str = "exchange-online-ews";
 const APP: &str = "1b730954-1685-4b74-9bfd-dac224a7b894";
-const LANGUAGES: [Language; 2] = [Language::Ja, Language::En];
 /// Every kind that occurs; a consent cannot be missing for EWS.
 const KINDS: [NoticeKind; 6] = [
     NoticeKind::First,
@@ -55,30 +54,6 @@ fn campaign() -> Campaign {
         consent_every: 7,
         source: Some("https://jpmessaging.github.io/blog/exchange-online-ews-your-time-is-almost-up/".to_owned()),
         product: Some(Product { app_id: APP.to_owned(), plan_ja: None, plan_en: None }),
-    }
-}
-
-fn customer(language: Language) -> Customer {
-    let (name, contact) = match language {
-        Language::Ja => ("株式会社サンプル商事", "情報システム部 山田 太郎"),
-        Language::En => ("Sample Trading KK", "Taro Yamada"),
-    };
-    Customer {
-        id: CustomerId::new("C0001").unwrap(),
-        name: name.to_owned(),
-        email: vec![Address::new("taro@customer.example").unwrap()],
-        contact_name: Some(contact.to_owned()),
-        cc: Vec::new(),
-        fallback_email: Vec::new(),
-        phone: None,
-        language,
-        tenant_domain: None,
-        feature_phone: None,
-        smartphone: None,
-        opted_out: false,
-        done: Vec::new(),
-        notify: true,
-        sites: Vec::new(),
     }
 }
 
@@ -123,42 +98,9 @@ fn with_sites(
     let mut campaign = campaign();
     change(&mut campaign);
     let customer = customer(language);
-    Templates::load_for(&campaign, None).unwrap().render(&Notice {
-        kind,
-        customer: &customer,
-        reference: &Reference("KG-7Q2M-XF4B".to_owned()),
-        sites,
-        campaign: &campaign,
-        deadline: campaign.deadline,
-        previous_deadline: (kind == NoticeKind::Rescheduled).then(|| day("2027-03-01")),
-        today: day(today),
-        noticed_on: day(today),
-        federated: None,
-        support: &Support {
-            name: "ExLook サポート窓口".to_owned(),
-            email: Some(Address::new("support@example.jp").unwrap()),
-            phone: Some("03-0000-0000".to_owned()),
-        },
-        logon_url: &Url::parse("https://www.exlook.net/exlookconfig/logon.aspx").unwrap(),
-        portal_url: &Url::parse("https://portal.bbsonlineservices.net/").unwrap(),
-        zone: chrono_tz::Asia::Tokyo,
-    })
-}
-
-/// What a reader sees of a part, without white space: a line's end hides no sentence.
-fn solid(text: &str) -> String {
-    text.chars().filter(|c| !c.is_whitespace()).collect()
-}
-
-fn visible(html: &str) -> String {
-    let page = scraper::Html::parse_document(html);
-    let body = scraper::Selector::parse("body").unwrap();
-    page.select(&body).flat_map(|body| body.text()).collect()
-}
-
-/// Both parts of one notice, solid.
-fn parts(rendered: &Rendered) -> [(&'static str, String); 2] {
-    [("text", solid(&rendered.text)), ("html", solid(&visible(&rendered.html)))]
+    let previous_deadline = (kind == NoticeKind::Rescheduled).then(|| day("2027-03-01"));
+    let notice = Notice { previous_deadline, ..notice(kind, &customer, &campaign, sites, day(today)) };
+    Templates::load_for(&campaign, None).unwrap().render(&notice)
 }
 
 // ---- what the notices say
@@ -173,10 +115,7 @@ fn every_kind_can_be_proofread() {
                 one = rendered(kind, language, "2026-12-08", |c| c.deadline = day("2026-12-01")).unwrap();
             }
             let name = format!("{kind}.{}", language.as_str());
-            if let Some(dir) = std::env::var_os("KIGEN_NOTICE_OUT") {
-                std::fs::create_dir_all(&dir).unwrap();
-                std::fs::write(Path::new(&dir).join(format!("ews-{name}.html")), &one.html).unwrap();
-            }
+            show(&format!("ews-{name}"), &one);
             insta::assert_snapshot!(format!("{name}.text"), format!("{}\n\n{}", one.subject, one.text));
             for line in one.text.lines() {
                 assert!(width(line) <= COLUMNS || line.trim_start().starts_with("http"), "{name}: {line}");

@@ -228,11 +228,13 @@ async fn health_and_metrics_answer() {
         "kigen_scan_last_success_timestamp_seconds ",
         "kigen_scan_duration_seconds ",
         "kigen_scan_requests_total{outcome=\"ok\"}",
+        "kigen_pages_total{parser=\"full\"} 0",
         "kigen_oldest_due_notice_seconds",
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
     assert!(!metrics.contains("kigen_scan_requests_total{outcome=\"ok\"} 0"), "requests are counted:\n{metrics}");
+    assert!(!metrics.contains("kigen_pages_total{parser=\"fast\"} 0"), "pages are counted:\n{metrics}");
     tokio::task::block_in_place(|| {
         daemon.listen();
         daemon.stop();

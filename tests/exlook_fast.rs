@@ -4,11 +4,13 @@
 //! `PROPTEST_CASES` makes it look longer.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+#[path = "common/tool_pages.rs"]
+mod tool_pages;
+
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use kigen::config::{ExlookConfig, Labels};
 use kigen::connector::exlook::dom::{Dom, unified};
 use kigen::connector::exlook::fast::Irregular;
 use kigen::connector::exlook::labels::{Words, any_key, key};
@@ -24,30 +26,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 fn words() -> &'static Words {
-    static WORDS: LazyLock<Words> = LazyLock::new(|| {
-        let texts = |texts: &[&str]| texts.iter().map(|&t| t.to_owned()).collect::<Vec<_>>();
-        Words::new(&ExlookConfig {
-            logon_url: "https://www.example.jp/exlookconfig/logon.aspx".parse().unwrap(),
-            portal_url: "https://portal.example.jp/".parse().unwrap(),
-            labels: Labels {
-                tab: "ExLookサイト設定".to_owned(),
-                site: "ExLookサイト名".to_owned(),
-                group: "Exchange設定".to_owned(),
-                server_type: "Exchange サーバーの種類".to_owned(),
-                auth_method: "Exchange サーバーの認証方式".to_owned(),
-                save: "設定内容を保存".to_owned(),
-            },
-            server_types: BTreeMap::from([
-                (ServerType::ExchangeOnline, texts(&["Exchange Online に接続する"])),
-                (ServerType::OnPremises, texts(&["Exchange サーバーに接続する"])),
-            ]),
-            auth_methods: BTreeMap::from([
-                (AuthMethod::Basic, texts(&["基本認証 (Office 365の場合)"])),
-                (AuthMethod::OAuth, texts(&["OAuth認証 (Office 365の場合)"])),
-                (AuthMethod::OnPremisesBasic, texts(&["基本認証 (オンプレミスの場合)"])),
-            ]),
-        })
-    });
+    static WORDS: LazyLock<Words> = LazyLock::new(tool_pages::words);
     &WORDS
 }
 

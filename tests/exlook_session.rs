@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
-use std::collections::{BTreeMap, HashMap};
+#[path = "common/tool_pages.rs"]
+mod tool_pages;
+
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,18 +15,17 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use kigen::clock::SystemClock;
-use kigen::config::{ExlookConfig, Labels, ScanConfig};
+use kigen::config::ScanConfig;
 use kigen::connector::exlook::Exlook;
 use kigen::connector::{Account, Connector};
 use kigen::domain::observation::{CustomerLook, Reason};
 use kigen::domain::site::{AuthMethod, CustomerId, ServerType, SiteName};
+use kigen::metrics::{Levels, Metrics};
 use kigen::secret::Secret;
 use url::Url;
 
-const EO: &str = "Exchange Online に接続する";
-const ON_PREMISES: &str = "Exchange サーバーに接続する";
-const BASIC: &str = "基本認証 (Office 365の場合)";
-const OAUTH: &str = "OAuth認証 (Office 365の場合)";
+use crate::tool_pages::{BASIC, EO, OAUTH, ON_PREMISES, exlook_config};
+
 const LOGON: &str = "/app/logon.aspx";
 
 /// One request as the tool saw it.
@@ -173,29 +175,6 @@ fn settings(open: bool, site: usize) -> String {
     )
 }
 
-fn exlook_config(logon_url: &Url) -> ExlookConfig {
-    ExlookConfig {
-        logon_url: logon_url.clone(),
-        portal_url: "https://portal.example.jp/".parse().unwrap(),
-        labels: Labels {
-            tab: "ExLookサイト設定".to_owned(),
-            site: "ExLookサイト名".to_owned(),
-            group: "Exchange設定".to_owned(),
-            server_type: "Exchange サーバーの種類".to_owned(),
-            auth_method: "Exchange サーバーの認証方式".to_owned(),
-            save: "設定内容を保存".to_owned(),
-        },
-        server_types: BTreeMap::from([
-            (ServerType::ExchangeOnline, vec![EO.to_owned()]),
-            (ServerType::OnPremises, vec![ON_PREMISES.to_owned()]),
-        ]),
-        auth_methods: BTreeMap::from([
-            (AuthMethod::Basic, vec![BASIC.to_owned()]),
-            (AuthMethod::OAuth, vec![OAUTH.to_owned()]),
-        ]),
-    }
-}
-
 fn scan() -> ScanConfig {
     ScanConfig {
         concurrency: 8,
@@ -268,6 +247,23 @@ async fn every_site_is_read_and_nothing_is_ever_saved() {
     let choosing = seen.iter().find(|s| s.field("__EVENTTARGET") == Some("ddl")).unwrap();
     let names: Vec<&str> = choosing.form.iter().map(|(n, _)| n.as_str()).collect();
     assert_eq!(names, ["__EVENTTARGET", "__EVENTARGUMENT", "__VIEWSTATE", "__VIEWSTATE1", "ddl", "server"]);
+}
+
+#[tokio::test]
+async fn pages_are_counted_by_how_they_were_read() {
+    // The usual tool leaves cells open, so its pages are for the full parser; this log-on page is not.
+    let regular = "<html><head></head><body><form method=\"post\" action=\"logon.aspx\"><input name=\"txtAccount\"><input \
+                   type=\"password\" name=\"txtPassword\"><input type=\"submit\" name=\"btnLogon\" value=\"ログオン\"></form>\
+                   </body></html>";
+    let (_tool, url) = Tool::start(|seen, _| (seen.method == "GET" && seen.path == LOGON).then(|| html(regular))).await;
+    let metrics = Arc::new(Metrics::new());
+    let exlook = Exlook::new(&exlook_config(&url), &scan(), Arc::new(SystemClock)).unwrap();
+    let exlook = exlook.counted(Arc::clone(&metrics));
+    assert_eq!(sites(&exlook.look(&account()).await), all_read());
+    let text = metrics.encode(&Levels::default()).unwrap();
+    for line in ["kigen_pages_total{parser=\"fast\"} 1\n", "kigen_pages_total{parser=\"full\"} 4\n"] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
 }
 
 #[tokio::test]

@@ -127,13 +127,7 @@ async fn run(config: ImapConfig, position: Option<&str>) -> Result<(Vec<String>,
 }
 
 fn whole(error: &MailboxError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
+    anyhow::Chain::new(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[tokio::test(flavor = "multi_thread")]

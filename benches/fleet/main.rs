@@ -9,6 +9,8 @@
 
 mod bare;
 mod tool;
+#[path = "../../tests/common/tool_pages.rs"]
+mod tool_pages;
 mod world;
 
 use std::path::Path;

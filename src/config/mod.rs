@@ -4,9 +4,11 @@
 //! `sections`. Every error of both phases is reported at once, each with its place and a hint. Secrets are not read here,
 //! so that a check needs none. Each room receives its own section, never the whole.
 
+mod connector;
 mod cron;
 mod dates;
 mod diagnose;
+mod mail;
 mod section;
 mod sections;
 mod validate;
@@ -14,21 +16,20 @@ mod values;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use chrono::{NaiveDate, TimeDelta};
+use chrono::TimeDelta;
 use url::Url;
 
 use crate::domain::calendar::Calendar;
 use crate::domain::campaign::Campaign;
 use crate::domain::customer::Address;
-use crate::domain::delivery::UnknownPolicy;
 use crate::domain::guard::Share;
-use crate::domain::site::{AuthMethod, ServerType};
 use crate::secret::{Secret, SecretSource};
 
+pub use connector::{ApiConfig, ConnectorConfig, ExlookConfig, ExportConfig, KnownTexts, Labels, Links, PatienceConfig, ScanConfig, SiteFields};
 pub use cron::Cron;
 pub use diagnose::{ConfigErrors, Problem};
+pub use mail::{BouncesConfig, BouncesFrom, DkimConfig, GraphConfig, ImapConfig, MailConfig, NamedAddress, Rate, SmtpAuth, SmtpConfig, SmtpTls, Support, TransportConfig};
 pub use section::KnownKey;
 
 /// Everything the file says, with the defaults filled in.
@@ -162,179 +163,6 @@ pub struct FleetConfig {
     pub customers: PathBuf,
 }
 
-/// `[connector]`
-#[derive(Debug, Clone)]
-pub enum ConnectorConfig {
-    /// The admin tool.
-    Exlook(ExlookConfig),
-    /// JSON over HTTP.
-    Api(ApiConfig),
-    /// A file that another system writes.
-    Export(ExportConfig),
-}
-
-impl ConnectorConfig {
-    /// The pages that notices send customers to: the admin tool's, whichever way its settings are read.
-    #[must_use]
-    pub fn links(&self) -> Links<'_> {
-        let exlook = match self {
-            Self::Exlook(exlook) => exlook,
-            Self::Api(ApiConfig { exlook, .. }) | Self::Export(ExportConfig { exlook, .. }) => exlook,
-        };
-        Links { logon_url: &exlook.logon_url, portal_url: &exlook.portal_url }
-    }
-
-    /// The host that a customer's sites are read from, with its port; `None`: none is.
-    #[must_use]
-    pub fn host(&self, logon_url: Option<&Url>) -> Option<String> {
-        let url = match self {
-            Self::Exlook(exlook) => logon_url.unwrap_or(&exlook.logon_url),
-            Self::Api(api) => &api.url,
-            Self::Export(_) => return None,
-        };
-        Some(format!("{}:{}", url.host_str()?, url.port_or_known_default().unwrap_or(0)))
-    }
-}
-
-/// Where customers change what is to be changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Links<'a> {
-    /// Where administrators log on to the admin tool.
-    pub logon_url: &'a Url,
-    /// The product management site.
-    pub portal_url: &'a Url,
-}
-
-/// `[connector.api]`
-#[derive(Debug, Clone)]
-pub struct ApiConfig {
-    /// One customer's sites, with `{customer}` or `{account}` for whose.
-    pub url: Url,
-    /// The header that carries the secret.
-    pub header: String,
-    /// What stands before the secret in it, such as `Bearer`; empty = nothing.
-    pub scheme: String,
-    /// The secret; `None`: none is sent.
-    pub secret: Option<SecretSource>,
-    /// JSON pointer to the list of sites.
-    pub sites: String,
-    /// Where a site's three values are.
-    pub fields: SiteFields,
-    /// JSON pointer to the next page's URL.
-    pub next: Option<String>,
-    /// The query parameter that counts pages from 1, until one is empty.
-    pub page_parameter: Option<String>,
-    /// The known texts.
-    pub texts: KnownTexts,
-    /// For the links in notices.
-    pub exlook: ExlookConfig,
-}
-
-/// `[connector.export]`
-#[derive(Debug, Clone)]
-pub struct ExportConfig {
-    /// The file, `.csv` or `.json`.
-    pub path: PathBuf,
-    /// JSON pointer to the list of rows; of no use to a CSV file.
-    pub rows: String,
-    /// JSON pointer to the instant the file was made at; `None`: the file's modification time.
-    pub date: Option<String>,
-    /// Whose row it is: a column, or a JSON pointer.
-    pub customer: String,
-    /// Where a site's three values are.
-    pub fields: SiteFields,
-    /// Bytes.
-    pub max_size: usize,
-    /// The known texts.
-    pub texts: KnownTexts,
-    /// For the links in notices.
-    pub exlook: ExlookConfig,
-}
-
-/// Where in a site's record its values are: JSON pointers, or the columns of a CSV file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SiteFields {
-    /// The site's name.
-    pub name: String,
-    /// The first setting.
-    pub server_type: String,
-    /// The second setting.
-    pub auth_method: String,
-}
-
-/// Which texts mean what; every other text is `unknown_value`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownTexts {
-    /// Of the first setting.
-    pub server_types: BTreeMap<ServerType, Vec<String>>,
-    /// Of the second setting.
-    pub auth_methods: BTreeMap<AuthMethod, Vec<String>>,
-}
-
-/// `[connector.exlook]`
-#[derive(Debug, Clone)]
-pub struct ExlookConfig {
-    /// Where administrators log on.
-    pub logon_url: Url,
-    /// The product management site, named in notices.
-    pub portal_url: Url,
-    /// What the screens call things.
-    pub labels: Labels,
-    /// The known texts of `Exchange サーバーの種類`; every other text is `unknown_value`.
-    pub server_types: BTreeMap<ServerType, Vec<String>>,
-    /// The known texts of `Exchange サーバーの認証方式`; every other text is `unknown_value`.
-    pub auth_methods: BTreeMap<AuthMethod, Vec<String>>,
-}
-
-/// `[connector.exlook.labels]`: the screens' labels, should the vendor rename them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Labels {
-    /// `ExLookサイト設定`
-    pub tab: String,
-    /// `ExLookサイト名`
-    pub site: String,
-    /// `Exchange設定`
-    pub group: String,
-    /// `Exchange サーバーの種類`
-    pub server_type: String,
-    /// `Exchange サーバーの認証方式`
-    pub auth_method: String,
-    /// `設定内容を保存`: named so that it is never pressed.
-    pub save: String,
-}
-
-/// `[scan]`
-#[derive(Debug, Clone)]
-pub struct ScanConfig {
-    /// Customers at once.
-    pub concurrency: usize,
-    /// To one host.
-    pub requests_per_second: f64,
-    /// One request.
-    pub timeout: Duration,
-    /// One customer, all requests and retries.
-    pub customer_timeout: Duration,
-    /// Tries of one request.
-    pub attempts: u32,
-    /// Bytes of one page after decompression.
-    pub max_page: usize,
-    /// Whether private and loopback addresses may be scanned.
-    pub allow_private_hosts: bool,
-    /// Trusted besides the system's own.
-    pub ca_file: Option<PathBuf>,
-}
-
-/// The keys of `[scan]` that are about the whole of a scan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PatienceConfig {
-    /// A whole scan; what it did not reach is resumed.
-    pub max_duration: Duration,
-    /// Customers in a row that one host fails for before it is left in peace.
-    pub host_failures: u32,
-    /// The first pause then; each further one is twice as long.
-    pub host_pause: Duration,
-}
-
 /// `[retention]`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetentionConfig {
@@ -389,205 +217,6 @@ pub struct CampaignConfig {
     pub campaign: Campaign,
     /// The directory with the operator's own wording.
     pub templates: Option<PathBuf>,
-}
-
-/// `[mail]`
-#[derive(Debug, Clone)]
-pub struct MailConfig {
-    /// The header From.
-    pub from: NamedAddress,
-    /// The envelope's sender; `from`'s address unless set.
-    pub envelope_from: Address,
-    /// Where answers go, if elsewhere.
-    pub reply_to: Option<NamedAddress>,
-    /// How it leaves.
-    pub transport: TransportConfig,
-    /// Whom customers ask.
-    pub support: Support,
-    /// What to do when acceptance was never heard.
-    pub unknown: UnknownPolicy,
-    /// How mails are signed, if they are.
-    pub dkim: Option<DkimConfig>,
-    /// Where undeliverable mail comes back, if it is read.
-    pub bounces: Option<BouncesConfig>,
-}
-
-/// `[mail.dkim]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DkimConfig {
-    /// The signing domain (`d=`): that of `from`, or one above or below it.
-    pub domain: String,
-    /// The selector (`s=`): the key stands in the DNS at `SELECTOR._domainkey.DOMAIN`.
-    pub selector: String,
-    /// The private key in PEM form, RSA or Ed25519.
-    pub key: SecretSource,
-}
-
-/// `[mail.bounces]`
-#[derive(Debug, Clone)]
-pub struct BouncesConfig {
-    /// Where undeliverable mail is read.
-    pub from: BouncesFrom,
-    /// Whether each mail's envelope sender carries a signed mark, `bounces+MARK@…`.
-    pub verp: bool,
-}
-
-/// `mail.bounces.maildir` or `[mail.bounces.imap]`
-#[derive(Debug, Clone)]
-pub enum BouncesFrom {
-    /// The maildir that undeliverable mail is put into.
-    Maildir(PathBuf),
-    /// A mailbox on a server.
-    Imap(Box<ImapConfig>),
-}
-
-/// `[mail.bounces.imap]`
-#[derive(Debug, Clone)]
-pub struct ImapConfig {
-    /// The server's name: also what its certificate must say.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// How the connection is protected.
-    pub tls: SmtpTls,
-    /// How we sign in; never [`SmtpAuth::None`].
-    pub auth: SmtpAuth,
-    /// The folder, in plain Unicode.
-    pub folder: String,
-    /// One answer.
-    pub timeout: Duration,
-    /// Trusted besides the system's own.
-    pub ca_file: Option<PathBuf>,
-}
-
-/// A display name and an address.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NamedAddress {
-    /// The display name; no control characters.
-    pub name: Option<String>,
-    /// The address.
-    pub address: Address,
-}
-
-/// Whom customers ask (`mail.support`).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Support {
-    /// The desk's name.
-    pub name: String,
-    /// Its address.
-    pub email: Option<Address>,
-    /// Its telephone number.
-    pub phone: Option<String>,
-}
-
-/// `mail.transport` with its section.
-#[derive(Debug, Clone)]
-pub enum TransportConfig {
-    /// `[mail.smtp]`
-    Smtp(SmtpConfig),
-    /// `[mail.maildir]`: writes files, for trying out.
-    Maildir(PathBuf),
-    /// `[mail.graph]`: Microsoft Graph's `sendMail`.
-    Graph(GraphConfig),
-}
-
-/// `[mail.graph]`
-#[derive(Debug, Clone)]
-pub struct GraphConfig {
-    /// Graph itself.
-    pub url: Url,
-    /// The mailbox that sends.
-    pub user: String,
-    /// Where tokens are had.
-    pub token_url: Url,
-    /// The application's id.
-    pub client_id: String,
-    /// Its secret.
-    pub client_secret: SecretSource,
-    /// The scope asked for.
-    pub scope: String,
-    /// Mails per period.
-    pub rate: Rate,
-    /// One request; the answer to a mail is waited for at least two minutes.
-    pub timeout: Duration,
-}
-
-/// `[mail.smtp]`
-#[derive(Debug, Clone)]
-pub struct SmtpConfig {
-    /// The relay's name: also what its certificate must say.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// How the connection is protected.
-    pub tls: SmtpTls,
-    /// How we sign in.
-    pub auth: SmtpAuth,
-    /// Mails per period.
-    pub rate: Rate,
-    /// Connections at once.
-    pub connections: usize,
-    /// One reply; the reply to the end of DATA is waited for 10 minutes at least (RFC 5321 4.5.3.2.6).
-    pub timeout: Duration,
-    /// Trusted besides the system's own.
-    pub ca_file: Option<PathBuf>,
-    /// From when on Exchange Online refuses a sign-in with a password unless its administrator turned it on again.
-    pub password_until: NaiveDate,
-}
-
-/// `mail.smtp.tls`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SmtpTls {
-    /// STARTTLS, required.
-    Starttls,
-    /// TLS from the first byte.
-    Tls,
-    /// None: loopback only.
-    None,
-}
-
-/// `mail.smtp.auth`
-#[derive(Debug, Clone)]
-pub enum SmtpAuth {
-    /// No sign-in.
-    None,
-    /// User name and password.
-    Password {
-        /// The user name.
-        username: String,
-        /// The password.
-        password: SecretSource,
-    },
-    /// OAuth 2 client credentials.
-    Xoauth2 {
-        /// The mailbox.
-        username: String,
-        /// Where tokens are had.
-        token_url: Url,
-        /// The application's id.
-        client_id: String,
-        /// Its secret.
-        client_secret: SecretSource,
-        /// The scope asked for.
-        scope: String,
-    },
-}
-
-/// So many in a period, written `30/m`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    /// How many; never zero.
-    pub count: u32,
-    /// In which time: a second, a minute, an hour or a day.
-    pub per: Duration,
-}
-
-impl Rate {
-    /// The time between two.
-    #[must_use]
-    pub fn interval(&self) -> Duration {
-        self.per / self.count.max(1)
-    }
 }
 
 /// `[safety]`

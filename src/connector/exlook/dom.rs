@@ -196,17 +196,20 @@ pub fn is_inline(name: &str) -> bool {
 /// A page with line ends as a browser's parser makes them: `\n` alone.
 #[must_use]
 pub fn unified(text: Cow<'_, str>) -> Cow<'_, str> {
-    let Some(first) = text.find('\r') else { return text };
-    let mut out = String::with_capacity(text.len());
-    let mut rest = &text[..];
-    let mut end = Some(first);
-    while let Some(at) = end {
-        out.push_str(&rest[..at]);
-        out.push('\n');
-        rest = &rest[at + 1..];
-        rest = rest.strip_prefix('\n').unwrap_or(rest);
-        end = rest.find('\r');
+    let mut returns = memchr::memchr_iter(b'\r', text.as_bytes()).peekable();
+    if returns.peek().is_none() {
+        return text;
     }
-    out.push_str(rest);
+    let mut out = String::with_capacity(text.len());
+    let mut from = 0;
+    for at in returns {
+        out.push_str(&text[from..at]);
+        // Of `\r\n` the second stays, which is what it becomes.
+        if text.as_bytes().get(at + 1) != Some(&b'\n') {
+            out.push('\n');
+        }
+        from = at + 1;
+    }
+    out.push_str(&text[from..]);
     Cow::Owned(out)
 }

@@ -32,12 +32,10 @@ pub fn parse(text: &str) -> Step<Dom<'_>> {
     if text.starts_with('\u{feff}') {
         return Err(Irregular("a byte order mark in the text"));
     }
-    // Piece by piece without a branch a byte: that is what the compiler makes vector instructions of.
-    let is_control = |b: &u8| *b < b' ' && *b != b'\t' && *b != b'\n' && *b != 0x0c;
-    if text.as_bytes().chunks(4096).any(|piece| piece.iter().fold(false, |found, b| found | is_control(b))) {
+    if has_controls(text.as_bytes()) {
         return Err(Irregular("a control character"));
     }
-    let marks = text.bytes().filter(|&b| b == b'<').count();
+    let marks = memchr::memchr_iter(b'<', text.as_bytes()).count();
     let mut reader = Reader {
         text,
         at: 0,
@@ -51,6 +49,16 @@ pub fn parse(text: &str) -> Step<Dom<'_>> {
     };
     reader.run()?;
     Ok(reader.builder.finish(std::iter::empty()))
+}
+
+/// Whether a character is there that browsers replace or drop.
+fn has_controls(bytes: &[u8]) -> bool {
+    let is_control = |b: &u8| *b < b' ' && *b != b'\t' && *b != b'\n' && *b != 0x0c;
+    // Both without a branch a byte, which is what the compiler makes vector instructions of; and most pieces of a view
+    // state end with the first, which is one instruction for many bytes.
+    let is_below_space = |piece: &[u8]| piece.iter().fold(u8::MAX, |least, &b| least.min(b)) < b' ';
+    let has_control = |piece: &[u8]| piece.iter().fold(false, |found, b| found | is_control(b));
+    bytes.chunks(1024).any(|piece| is_below_space(piece) && has_control(piece))
 }
 
 /// How far the document is.

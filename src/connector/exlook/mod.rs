@@ -52,6 +52,7 @@ pub struct Exlook {
     parsers: Arc<Semaphore>,
     /// What the settings' pages were made of.
     layouts: layout::Tally,
+    metrics: Option<Arc<Metrics>>,
     /// One session a customer at a time.
     turns: Mutex<HashMap<CustomerId, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -71,14 +72,15 @@ impl Exlook {
             scan: scan.clone(),
             parsers: Arc::new(Semaphore::new(cores)),
             layouts: layout::Tally::default(),
+            metrics: None,
             turns: Mutex::new(HashMap::new()),
         })
     }
 
-    /// Counts every request in these metrics.
+    /// Counts every request and page in these metrics.
     #[must_use]
     pub fn counted(self, metrics: Arc<Metrics>) -> Self {
-        Self { http: self.http.counted(metrics), ..self }
+        Self { http: self.http.counted(Arc::clone(&metrics)), metrics: Some(metrics), ..self }
     }
 
     /// Parses a page off the threads that do IO.
@@ -92,6 +94,10 @@ impl Exlook {
         });
         match parsed.await {
             Ok(Ok(page)) => {
+                // When the tool's pages change their shape, this says so before anything else does.
+                if let Some(metrics) = &self.metrics {
+                    metrics.page(page.irregular.is_none());
+                }
                 if let Some(fast::Irregular(why)) = page.irregular {
                     tracing::debug!("a page was read by the full parser, at several times the cost: {why}");
                 }

@@ -3,25 +3,26 @@
 //! Invariants: cookies and the password go to the log-on URL's own origin and nowhere else; a refused password is sent
 //! once; settings are believed only when the page shows the site that was asked for.
 
+mod logon;
+mod wire;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use encoding_rs::Encoding;
 use reqwest::cookie::Jar;
 use tokio::time::Instant;
 use url::Url;
 
+use self::wire::says_maintenance;
 use super::Exlook;
-use super::charset;
-use super::failures::{bad_status, error_page, maintenance, no_logon_page, password_change, with_path};
-use super::pages::{Logon, Page, Press};
+use super::failures::{error_page, maintenance, password_change, with_path};
+use super::pages::{Page, Press};
 use super::said::{Said, said};
 use super::script::PostBack;
 use super::sites::{Choose, SiteList};
-use super::webforms::Form;
 use crate::connector::Account;
-use crate::connector::http::{Answer, Request, Retry, host_name};
+use crate::connector::http::{Request, Retry};
 use crate::domain::layout::Layout;
 use crate::domain::observation::{Failure, Reason, Settings, SiteLook};
 use crate::domain::site::SiteName;
@@ -211,89 +212,6 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    async fn log_on(&mut self) -> Result<View, Stop> {
-        self.inside = false;
-        self.jar = Jar::default();
-        if !matches!(self.logon_url.scheme(), "http" | "https") {
-            return Err(Failure::new(Reason::InventoryError, "the log-on URL is neither http nor https").into());
-        }
-        let start =
-            Request { url: self.logon_url.clone(), form: None, retry: Retry::Idempotent, stands: says_maintenance };
-        let view = self.go(start).await?;
-        let logon = match &view.page.logon {
-            Some(Ok(logon)) => logon.clone(),
-            Some(Err(detail)) => return Err(Failure::new(Reason::LayoutChanged, detail.clone()).into()),
-            None => return Err(no_logon_page(&view.page, view.url.path()).into()),
-        };
-        self.hints = view.page.texts.clone();
-        let after = self.send_logon(&view, &logon).await?;
-        let view = self.judge_logon(after)?;
-        self.inside = true;
-        self.let_in = true;
-        self.last = Some(Arc::clone(&view));
-        Ok(view)
-    }
-
-    async fn send_logon(&mut self, view: &View, logon: &Logon) -> Result<View, Stop> {
-        let mut form = view.page.forms[logon.form].clone();
-        if !form.post {
-            let detail = "the log-on form would send the password in the URL (it has no method=post); not sent";
-            return Err(Failure::new(Reason::LayoutChanged, detail).into());
-        }
-        form.fill(logon.account, &self.account.account);
-        form.fill(logon.password, self.account.password.expose());
-        let (fields, action) = match &logon.press {
-            Press::Submit { control, .. } => (form.pressed(*control), None),
-            Press::PostBack { post, .. } => (form.postback(&post.target, &post.argument), post.action.clone()),
-            Press::Get(_) => return Err(Failure::new(Reason::LayoutChanged, "the log-on button is a link").into()),
-        };
-        let request = self.form_request(view, &form, &fields, action.as_deref(), Retry::Unsent).map_err(|failure| {
-            // The characters that the page cannot carry are the customers file's.
-            match failure.reason {
-                Reason::UnknownValue => Failure::new(
-                    Reason::InventoryError,
-                    "the account or password has a character that the log-on page's charset does not have; it was not sent",
-                ),
-                _ => failure,
-            }
-        })?;
-        self.go(request).await
-    }
-
-    /// What the answer to the log-on means. A password that was refused is not sent again.
-    fn judge_logon(&self, view: View) -> Result<View, Stop> {
-        if view.page.is_inside() {
-            return Ok(view);
-        }
-        let path = view.url.path();
-        if view.page.passwords >= 2 {
-            return Err(password_change(path).into());
-        }
-        let says = said(&view.page, if view.page.passwords == 0 { &[] } else { &self.hints });
-        match says {
-            Said::Locked => Err(Failure::new(
-                Reason::AccountLocked,
-                "the tool says that the account is locked; unlock it there, then change the customer's entry",
-            )
-            .into()),
-            Said::ChangePassword => Err(password_change(path).into()),
-            // A page that works announces a maintenance to come.
-            Said::Maintenance if !view.page.works() => Err(maintenance(path).into()),
-            Said::Maintenance => Ok(view),
-            Said::Error => Err(error_page(path, 200).into()),
-            // Accepted, and then asked for again on the way: the session did not hold.
-            _ if view.page.passwords == 1 && view.redirects > 1 && view.cookie && says != Said::Refused => {
-                Err(Stop::Lost)
-            }
-            Said::Refused | Said::Nothing if view.page.passwords == 1 || says == Said::Refused => Err(Failure::new(
-                Reason::LogonRefused,
-                "the tool refused the account or the password; correct the customer's entry",
-            )
-            .into()),
-            Said::Refused | Said::Nothing => Ok(view),
-        }
-    }
-
     /// Comes to the page with the list of sites.
     async fn open_tab(&mut self, view: View) -> Result<View, Stop> {
         let mut view = view;
@@ -420,130 +338,6 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn post_back(&mut self, view: &View, form: &Form, post: &PostBack) -> Result<View, Stop> {
-        if view.page.saves.contains(&post.target) {
-            let detail = format!("the control would save ({}); kigen only reads", view.url.path());
-            return Err(Failure::new(Reason::LayoutChanged, detail).into());
-        }
-        let fields = form.postback(&post.target, &post.argument);
-        let request = self.form_request(view, form, &fields, post.action.as_deref(), Retry::Idempotent)?;
-        self.go(request).await
-    }
-
-    fn form_request(
-        &self,
-        view: &View,
-        form: &Form,
-        fields: &[(String, String)],
-        action: Option<&str>,
-        retry: Retry,
-    ) -> Result<Request, Failure> {
-        if form.node == 0 {
-            let detail = format!("the page has no form around its controls ({})", view.url.path());
-            return Err(Failure::new(Reason::LayoutChanged, detail));
-        }
-        let mut url = match action.or(form.action.as_deref()) {
-            Some(action) => self.own(view, action)?,
-            None => view.url.clone(),
-        };
-        url.set_fragment(None);
-        let charset = form.charset.as_deref().and_then(first_charset).unwrap_or(view.page.charset);
-        let body = charset::encode_form(fields, charset).map_err(|no| {
-            let field = fields.get(no.field).map_or("", |(name, _)| name.as_str());
-            let field: String = field.chars().take(60).collect();
-            let detail = format!(
-                "a character of the field {field:?} does not exist in the page's charset {}; not sent",
-                no.charset
-            );
-            Failure::new(Reason::UnknownValue, detail)
-        })?;
-        if form.post {
-            return Ok(Request { url, form: Some(body), retry, stands: says_maintenance });
-        }
-        url.set_query(Some(&body));
-        Ok(Request { url, form: None, retry, stands: says_maintenance })
-    }
-
-    /// A link's URL, if it is within the log-on URL's own origin.
-    fn own(&self, view: &View, href: &str) -> Result<Url, Failure> {
-        let base = view.page.base.as_deref().and_then(|base| view.url.join(base).ok());
-        let url = base.as_ref().unwrap_or(&view.url).join(href.trim());
-        let url = url.map_err(|_| Failure::new(Reason::LayoutChanged, "the page has a link that is no URL"))?;
-        if url.origin() == self.logon_url.origin() {
-            return Ok(url);
-        }
-        let detail = format!("the page leads to another host ({}); not followed", host_name(&url));
-        Err(Failure::new(Reason::LayoutChanged, detail))
-    }
-
-    /// Sends a request and follows where it leads, within the origin, to a page.
-    async fn go(&mut self, request: Request) -> Result<View, Stop> {
-        let mut request = request;
-        let mut cookie = false;
-        for hop in 0..=MAX_REDIRECTS {
-            let answer = self.tool.http.send(&self.jar, &request, self.deadline).await?;
-            cookie |= answer.set_cookie;
-            if !is_redirect(answer.status) {
-                return self.arrive(request.url, answer, hop, cookie).await;
-            }
-            // A log-on that is answered with a cookie and a way on: what stands there is the customer's own trouble.
-            self.let_in |= request.form.is_some() && answer.set_cookie;
-            request = self.redirected(request, &answer)?;
-        }
-        let detail = format!("more than {MAX_REDIRECTS} redirects in a row ({})", request.url.path());
-        Err(Failure::new(Reason::HttpStatus, detail).into())
-    }
-
-    fn redirected(&self, request: Request, answer: &Answer) -> Result<Request, Stop> {
-        let path = request.url.path();
-        let failed = |detail: String| Stop::Failed(Failure::new(Reason::HttpStatus, detail));
-        let location = answer.location.as_deref().filter(|l| !l.trim().is_empty());
-        let location =
-            location.ok_or_else(|| failed(format!("a redirect ({}) without Location ({path})", answer.status)))?;
-        let target = request.url.join(location.trim());
-        let mut url = target.map_err(|_| failed(format!("a redirect ({}) to no URL ({path})", answer.status)))?;
-        url.set_fragment(None);
-        if url.origin() != self.logon_url.origin() {
-            let host = format!("{}://{}", url.scheme(), host_name(&url));
-            return Err(failed(format!(
-                "{path} redirects to another host ({host}), which is not followed; if the tool moved, set logon_url"
-            )));
-        }
-        if self.inside && self.is_logon_url(&url) {
-            return Err(Stop::Lost);
-        }
-        // 307 and 308 send the same again; after the others a browser asks by GET.
-        let keeps = matches!(answer.status, 307 | 308);
-        let form = request.form.filter(|_| keeps);
-        let retry = if form.is_some() { request.retry } else { Retry::Idempotent };
-        Ok(Request { url, form, retry, stands: request.stands })
-    }
-
-    /// Whether a redirect there means that the tool wants a log-on.
-    fn is_logon_url(&self, url: &Url) -> bool {
-        let returns = url.query_pairs().any(|(name, _)| name.eq_ignore_ascii_case("ReturnUrl"));
-        returns || plain_path(url).eq_ignore_ascii_case(&plain_path(&self.logon_url))
-    }
-
-    async fn arrive(&mut self, url: Url, answer: Answer, redirects: usize, cookie: bool) -> Result<View, Stop> {
-        let status = answer.status;
-        if self.inside && status == 440 {
-            return Err(Stop::Lost); // IIS: "Login Time-out"
-        }
-        let parsed = self.tool.parse(answer.body, answer.content_type).await;
-        if !(200..300).contains(&status) {
-            return Err(bad_status(url.path(), status, parsed.as_ref().ok()).into());
-        }
-        let view = Arc::new(Seen { page: parsed?, url, redirects, cookie });
-        if self.inside && view.page.is_logon() {
-            return Err(Stop::Lost);
-        }
-        if self.inside {
-            self.last = Some(Arc::clone(&view));
-        }
-        Ok(view)
-    }
-
     /// Ends the session where the page offers it; nothing depends on it.
     async fn log_off(&mut self) {
         let Some(view) = self.last.take().filter(|_| self.inside) else { return };
@@ -577,26 +371,4 @@ fn site_name(listed: &str) -> Option<SiteName> {
 
 fn is_transport(reason: Reason) -> bool {
     matches!(reason, Reason::Timeout | Reason::Connect | Reason::Dns | Reason::Tls)
-}
-
-fn is_redirect(status: u16) -> bool {
-    matches!(status, 301 | 302 | 303 | 307 | 308)
-}
-
-/// A path without cookieless session parts: `/app/(S(abc))/logon.aspx`.
-fn plain_path(url: &Url) -> String {
-    url.path().split('/').filter(|part| !part.starts_with('(')).collect::<Vec<_>>().join("/")
-}
-
-fn first_charset(list: &str) -> Option<&'static Encoding> {
-    list.split([' ', ',', '\t']).find_map(|label| Encoding::for_label_no_replacement(label.trim().as_bytes()))
-}
-
-/// Whether an answer says by itself that trying again is of no use.
-fn says_maintenance(answer: &Answer) -> bool {
-    if answer.status != 503 {
-        return false;
-    }
-    let (text, _) = charset::decode(&answer.body, answer.content_type.as_deref());
-    text.contains("メンテナンス") || text.contains("保守") || text.to_ascii_lowercase().contains("maintenance")
 }

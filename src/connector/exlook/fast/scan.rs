@@ -10,20 +10,10 @@ const MAX_ATTRIBUTES: usize = 40;
 
 /// The first place of a byte that is no part of a longer character.
 pub fn find(text: &str, byte: u8) -> Option<usize> {
-    // Short texts are the rule; for long ones (a view state) the standard library reads words at a time.
-    let bytes = text.as_bytes();
-    let head = bytes.len().min(24);
-    match bytes[..head].iter().position(|&b| b == byte) {
-        None if bytes.len() > head => text[floor(text, head)..].find(char::from(byte)).map(|at| at + floor(text, head)),
-        found => found,
-    }
-}
-
-fn floor(text: &str, mut at: usize) -> usize {
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    at
+    // Short texts are the rule, and nearer than the crate's own beginning; a view state is what the crate is for.
+    let (head, rest) = text.as_bytes().split_at(text.len().min(24));
+    let found = head.iter().position(|&b| b == byte);
+    found.or_else(|| memchr::memchr(byte, rest).map(|at| head.len() + at))
 }
 
 /// The start tag at the beginning, and how long it is.
