@@ -183,6 +183,9 @@ impl Scheduler {
 
     async fn reconcile(&self, slots: &Arc<Mutex<Slots>>) {
         let ctx = self.live.context();
+        if ctx.life.rests().is_some() {
+            return;
+        }
         let due = match due_now(&ctx).await {
             Ok(due) => due,
             Err(error) => {

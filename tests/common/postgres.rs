@@ -11,6 +11,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
 /// Makes a cluster in $1 and serves it with the programs in $2, run by $3, with the settings in $4; a line `stop MODE` or `start` on the standard
 /// input stops and starts it, the end of the input ends all.
 const SCRIPT: &str = r#"
@@ -41,6 +43,31 @@ wait $server 2>/dev/null
 cd / && rm -rf "$1"
 "#;
 
+/// A server that lets in over TLS, and whom it knows.
+pub struct Guarded {
+    pub server: Server,
+    pub port: u16,
+    /// The certificate of its CA.
+    pub ca: PathBuf,
+    /// Another CA's.
+    pub stranger: PathBuf,
+}
+
+impl Guarded {
+    /// A user who owns a new database of that name.
+    pub async fn user(&self, name: &str, password: &str) {
+        let sql = format!("CREATE ROLE {name} LOGIN PASSWORD '{password}'");
+        self.server.execute("postgres", &sql).await;
+        self.server.execute("postgres", &format!("CREATE DATABASE {name} OWNER {name}")).await;
+    }
+
+    /// That user's address; `host`: by which name the server is asked for.
+    pub fn address(&self, name: &str, host: &str, ca: Option<&Path>) -> String {
+        let ca = ca.map(|ca| format!("&sslrootcert={}", ca.display())).unwrap_or_default();
+        format!("postgres://{name}@{host}:{}/{name}?sslmode=verify-full{ca}", self.port)
+    }
+}
+
 /// A server.
 pub struct Server {
     folder: PathBuf,
@@ -61,28 +88,38 @@ impl Server {
         Self::start_with(|_| String::new())
     }
 
-    /// A server that also listens on a port, with TLS; its certificate is for `localhost` alone, and stands in the file.
-    pub fn start_tls() -> (Self, u16, PathBuf) {
+    /// A server that also listens on a port of 127.0.0.1, under TLS alone and for users with a password; its certificate is
+    /// for `localhost`, by a CA of its own. (By its socket it trusts everybody as ever.)
+    pub fn start_guarded() -> Guarded {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut file = PathBuf::new();
+        let (mut ca, mut stranger) = (PathBuf::new(), PathBuf::new());
         let server = Self::start_with(|folder| {
-            let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-            let (certificate, key) = (folder.join("server.crt"), folder.join("server.key"));
-            std::fs::write(&certificate, made.cert.pem()).unwrap();
-            std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-            std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-            let owner = std::fs::metadata(folder).unwrap();
-            for file in [&certificate, &key] {
-                std::os::unix::fs::chown(file, Some(owner.uid()), Some(owner.gid())).unwrap();
-            }
-            file = certificate.clone();
+            let mut params = CertificateParams::new(Vec::new()).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            stranger = folder.join("stranger.crt");
+            std::fs::write(&stranger, params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem()).unwrap();
+            let key = KeyPair::generate().unwrap();
+            ca = folder.join("ca.crt");
+            std::fs::write(&ca, params.self_signed(&key).unwrap().pem()).unwrap();
+            let issuer = Issuer::new(params, key);
+            let key = KeyPair::generate().unwrap();
+            let made = CertificateParams::new(["localhost".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+            let file = |name: &str, text: &str| {
+                let path = folder.join(name);
+                std::fs::write(&path, text).unwrap();
+                std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+                let owner = std::fs::metadata(folder).unwrap();
+                std::os::unix::fs::chown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
+                path.display().to_string()
+            };
             format!(
-                "-c listen_addresses=127.0.0.1 -c port={port} -c ssl=on -c ssl_cert_file={} -c ssl_key_file={}",
-                certificate.display(),
-                key.display()
+                "-c listen_addresses=127.0.0.1 -c port={port} -c ssl=on -c ssl_cert_file={} -c ssl_key_file={} -c hba_file={}",
+                file("server.crt", &made.pem()),
+                file("server.key", &key.serialize_pem()),
+                file("hba", "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n"),
             )
         });
-        (server, port, file)
+        Guarded { server, port, ca, stranger }
     }
 
     fn start_with(prepare: impl FnOnce(&Path) -> String) -> Self {
@@ -155,6 +192,15 @@ impl Server {
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
     }
+}
+
+/// Asks a database for one number.
+pub async fn number(address: &str, sql: &str) -> i64 {
+    use sqlx::{AssertSqlSafe, Connection};
+    let mut connection = sqlx::postgres::PgConnection::connect(address).await.unwrap();
+    let number = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    number
 }
 
 /// Where the server's programs are: Debian does not put them into the path.
