@@ -1,7 +1,8 @@
 //! What sharing a state in PostgreSQL costs and gives: how fast 1, 2 and 4 nodes scan a fleet whose admin tool takes its
 //! time, and what shares, claims, looks, plan and turns cost in a large fleet.
 //!
-//! `cargo bench --bench cluster -- --customers 4000 --fleet 1000000 --open 100000`. It starts a PostgreSQL of its own.
+//! `cargo bench --bench cluster -- --customers 4000 --fleet 1000000 --open 100000`. It starts a PostgreSQL of its own, with the
+//! settings that a server has by itself (`fsync` on).
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench may")]
 
 #[path = "../tests/common/postgres.rs"]
@@ -46,6 +47,11 @@ fn main() {
     });
 }
 
+fn server() -> &'static Server {
+    static SERVER: std::sync::OnceLock<Server> = std::sync::OnceLock::new();
+    SERVER.get_or_init(Server::start_durable)
+}
+
 /// A tool whose every customer takes a tenth of a second.
 struct Slow;
 
@@ -82,7 +88,7 @@ async fn node(directory: &std::path::Path, name: usize) -> Context {
 
 async fn scanning(customers: usize, nodes: usize) {
     let directory = tempfile::tempdir().unwrap();
-    let url = Server::shared().database().await;
+    let url = server().database().await;
     let mut csv = "customer_id,name,email,account,password\n".to_owned();
     for n in 0..customers {
         csv.push_str(&format!("B{n:06},会社{n},a@b{n}.example,u{n},p\n"));
@@ -144,7 +150,7 @@ async fn timed<T>(what: &str, each: usize, future: impl Future<Output = T>) -> T
 /// A large fleet, without any network: what the store's part of a run costs.
 async fn large(fleet: usize, open: usize) {
     let directory = tempfile::tempdir().unwrap();
-    let url = Server::shared().database().await;
+    let url = server().database().await;
     let state = PostgresState { url: url.parse().unwrap(), password: None, directory: directory.path().to_owned() };
     let store: Arc<dyn Store> = store::open(&StateUrl::Postgres(state)).await.unwrap();
     let at = SystemClock.now();

@@ -19,8 +19,8 @@ const SCRIPT: &str = r#"
 cd "$1" || exit 1
 trap '' INT TERM
 serve() {
-    $3 "$2/postgres" -D "$1/data" -k "$1" -c listen_addresses='' $4 -c fsync=off -c full_page_writes=off \
-        -c max_connections=200 -c shared_buffers=64MB -c log_min_messages=warning >>"$1/log" 2>&1 </dev/null &
+    $3 "$2/postgres" -D "$1/data" -k "$1" -c listen_addresses='' -c fsync=off -c full_page_writes=off \
+        -c max_connections=200 -c shared_buffers=64MB -c log_min_messages=warning $4 >>"$1/log" 2>&1 </dev/null &
     server=$!
     n=0
     until $3 "$2/pg_ctl" status -D "$1/data" >/dev/null 2>&1 && ls "$1"/.s.PGSQL.*[0-9] >/dev/null 2>&1 && grep -q ready "$1/data/postmaster.pid"; do
@@ -71,6 +71,8 @@ impl Guarded {
 /// A server.
 pub struct Server {
     folder: PathBuf,
+    /// In the name of its socket too.
+    port: u16,
     shell: Mutex<(ChildStdin, BufReader<std::process::ChildStdout>)>,
     _child: Child,
     databases: AtomicUsize,
@@ -85,7 +87,13 @@ impl Server {
 
     /// A server that a test may stop and start.
     pub fn start() -> Self {
-        Self::start_with(|_| String::new())
+        Self::start_with(5432, |_| String::new())
+    }
+
+    /// A server that is as durable and has as much memory as one without settings of its own.
+    pub fn start_durable() -> Self {
+        let usual = "-c fsync=on -c full_page_writes=on -c shared_buffers=128MB";
+        Self::start_with(5432, |_| usual.to_owned())
     }
 
     /// A server that also listens on a port of 127.0.0.1, under TLS alone and for users with a password; its certificate is
@@ -93,7 +101,7 @@ impl Server {
     pub fn start_guarded() -> Guarded {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let (mut ca, mut stranger) = (PathBuf::new(), PathBuf::new());
-        let server = Self::start_with(|folder| {
+        let server = Self::start_with(port, |folder| {
             let mut params = CertificateParams::new(Vec::new()).unwrap();
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
             stranger = folder.join("stranger.crt");
@@ -122,7 +130,7 @@ impl Server {
         Guarded { server, port, ca, stranger }
     }
 
-    fn start_with(prepare: impl FnOnce(&Path) -> String) -> Self {
+    fn start_with(port: u16, prepare: impl FnOnce(&Path) -> String) -> Self {
         let folder = tempfile::Builder::new().prefix("kigen-pg-").tempdir().unwrap().keep();
         let root = std::fs::metadata(&folder).unwrap().uid() == 0;
         let run = if root { "setpriv --reuid=65534 --regid=65534 --clear-groups" } else { "" };
@@ -141,7 +149,7 @@ impl Server {
             .spawn()
             .unwrap();
         let pipes = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        let server = Self { folder, shell: Mutex::new(pipes), _child: child, databases: AtomicUsize::new(0) };
+        let server = Self { folder, port, shell: Mutex::new(pipes), _child: child, databases: AtomicUsize::new(0) };
         server.expect("ready");
         server
     }
@@ -182,7 +190,7 @@ impl Server {
 
     /// The address of a database.
     pub fn address(&self, name: &str) -> String {
-        format!("postgres://postgres@localhost/{name}?host={}", self.folder.display())
+        format!("postgres://postgres@localhost:{}/{name}?host={}", self.port, self.folder.display())
     }
 
     /// Runs statements in a database.

@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex};
 
 use kigen::config::{PostgresState, StateUrl};
+use kigen::domain::delivery::Held;
 use kigen::domain::plan::NoticeKind;
 use kigen::domain::site::CustomerId;
 use kigen::secret::SecretSource;
 use kigen::store::{
-    self, Begun, Hold, HoldKind, Lead, Node, OutboxAction, OutboxFilter, RunKind, StoreError, Word,
+    self, Begun, Hold, HoldKind, Lead, Node, OutboxAction, RunKind, StoreError, Word,
 };
 use sqlx::Connection;
 use tokio_util::sync::CancellationToken;
@@ -300,7 +301,7 @@ async fn whoever_makes_something_due_wakes_the_nodes() {
     };
     store.set_hold(&hold).await.unwrap();
     woken("a hold is set", Word::Mail).await;
-    let id = store.deliveries(&OutboxFilter::default()).await.unwrap()[0].id;
+    let id = queue_held(&*store, "C2", NoticeKind::First, "", Some(Held::Review)).await;
     store.act(&[id], OutboxAction::Approve, &by(2)).await.unwrap();
     woken("a mail is approved", Word::Mail).await;
     store.clear_holds(&by(3)).await.unwrap();
@@ -319,7 +320,7 @@ async fn whoever_makes_something_due_wakes_the_nodes() {
     assert_eq!(number(&address, &kill).await, 1);
     woken("it is connected again", Word::Scan).await;
     assert_eq!(number(&address, listeners).await, 1);
-    queue(&*store, "C2", NoticeKind::First, "").await;
+    queue(&*store, "C1", NoticeKind::Reminder, "7d").await;
     woken("and hears", Word::Mail).await;
     stop.cancel();
     listening.await.unwrap();

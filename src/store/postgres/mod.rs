@@ -173,10 +173,18 @@ impl Postgres {
     }
 }
 
+/// Options of the address that name files. A connection would fail without them, and not say which.
+const FILES: [&str; 3] = ["sslrootcert", "sslcert", "sslkey"];
+
 fn options(state: &PostgresState) -> Result<PgConnectOptions> {
     let what = state.name();
     let options = PgConnectOptions::from_str(state.url.as_str()).map_err(|e| open_error(&what, e))?;
     let options = options.application_name("kigen");
+    for (key, file) in state.url.query_pairs().filter(|(key, _)| FILES.contains(&key.as_ref())) {
+        if let Err(e) = std::fs::File::open(file.as_ref()) {
+            return Err(StoreError::Open { what, remedy: format!("{key}: cannot read {file}: {e}"), source: None });
+        }
+    }
     match &state.password {
         None => Ok(options),
         Some(source) => match source.read() {

@@ -82,3 +82,45 @@ pub(super) async fn let_others_rest(tx: &mut PgConnection, found: i64, known: i6
         tokio::time::sleep(LOOK).await;
     }
 }
+
+#[cfg(test)]
+#[path = "../../../tests/common/postgres.rs"]
+mod server;
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Connection;
+
+    use super::*;
+    use crate::config::PostgresState;
+    use crate::store::postgres::Postgres;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_upgrade_waits_for_who_is_at_work() {
+        let url = server::Server::shared().database().await;
+        let directory = tempfile::tempdir().unwrap();
+        let state = PostgresState { url: url.parse().unwrap(), password: None, directory: directory.path().to_owned() };
+        let store = Postgres::open(&state).await.unwrap();
+        let mut other = PgConnection::connect(&url).await.unwrap();
+        let nodes = "INSERT INTO nodes (name, version, started_at, beat_at, resting) \
+            VALUES ('at work', '1', 0, 1000000, 0), ('rests', '1', 0, 1000000, 1), ('gone since yesterday', '1', 0, 1, 0)";
+        sqlx::raw_sql(nodes).execute(&mut other).await.unwrap();
+        assert!(!store.upgrade_waits().await.unwrap());
+        let (began, mut newer) = (Instant::now(), PgConnection::connect(&url).await.unwrap());
+        let upgrade = tokio::spawn(async move {
+            let mut tx = newer.begin().await.unwrap();
+            let_others_rest(&mut tx, POLITE - 1, POLITE).await.unwrap();
+            let_others_rest(&mut tx, POLITE, POLITE + 1).await.unwrap();
+            tx.commit().await.unwrap();
+        });
+        while !store.upgrade_waits().await.unwrap() {
+            assert!(began.elapsed() < PATIENCE, "it is announced");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(!upgrade.is_finished(), "one is at work");
+        sqlx::raw_sql("UPDATE nodes SET resting = 1 WHERE name = 'at work'").execute(&mut other).await.unwrap();
+        upgrade.await.unwrap();
+        assert!(began.elapsed() < SILENT, "it waited for nobody else");
+        assert!(!store.upgrade_waits().await.unwrap(), "the announcement is over with it");
+    }
+}
