@@ -66,7 +66,16 @@ pub async fn open_with(snapshot: Snapshot, clock: Arc<dyn Clock>) -> anyhow::Res
         // like our own, and live as long as we do.
         owner = format!("{owner}:{:x}", clock.now().timestamp_micros());
     }
-    Ok(Context { snapshot: Arc::new(snapshot), store, connector, microsoft, clock, metrics, owner, life: Arc::default() })
+    Ok(Context {
+        snapshot: Arc::new(snapshot),
+        store,
+        connector,
+        microsoft,
+        clock,
+        metrics,
+        owner,
+        life: Arc::default(),
+    })
 }
 
 /// The daemon: runs until `stop` is cancelled, then ends within ten seconds. `reload` is notified on SIGHUP.

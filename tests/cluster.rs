@@ -194,9 +194,10 @@ async fn a_node_that_joins_the_same_scan_twice_is_counted_twice() {
         _ => panic!("it takes a part"),
     };
     assert!((5..20).contains(&part(first.await.unwrap())));
-    let again = tokio::spawn(async move {
-        scan(&other.ctx, &request, &CancellationToken::new(), &Silent, |_| {}).await.unwrap()
-    });
+    let again =
+        tokio::spawn(
+            async move { scan(&other.ctx, &request, &CancellationToken::new(), &Silent, |_| {}).await.unwrap() },
+        );
     let store = open(&lab).await;
     until("all but the one behind the gate are seen", || async {
         (store.sites(&[]).await.unwrap().len() == CUSTOMERS - 1).then_some(())
@@ -295,13 +296,17 @@ impl Node {
         Self { child, config, log }
     }
 
-    /// Gives its schedule another expression, and waits until it has read it.
-    fn reschedule(&self, kind: &str, expression: &str) {
-        let text = std::fs::read_to_string(&self.config).unwrap();
-        let never = format!("{kind} = \"{NEVER}\"");
-        assert!(text.contains(&never), "{text}");
-        write_private(&self.config, text.replace(&never, &format!("{kind} = \"{expression}\"")).as_bytes());
-        common::wait_until("it has read its files again", || self.log().contains("files read again"));
+    /// Gives their schedules another expression, and waits until they have read it.
+    fn reschedule(nodes: &[Self], kind: &str, expression: &str) {
+        for node in nodes {
+            let text = std::fs::read_to_string(&node.config).unwrap();
+            let never = format!("{kind} = \"{NEVER}\"");
+            assert!(text.contains(&never), "{text}");
+            write_private(&node.config, text.replace(&never, &format!("{kind} = \"{expression}\"")).as_bytes());
+        }
+        for node in nodes {
+            common::wait_until("it has read its files again", || node.log().contains("files read again"));
+        }
     }
 
     fn signal(&self, signal: &str) {
@@ -453,8 +458,7 @@ async fn when_the_relay_refuses_one_node_nobody_knocks() {
     // What the operators are told of is sent too, and would knock first.
     let text = lab.config_text().replace(&format!("port = {}", lab.mail.port()), &format!("port = {port}"));
     let text = text.replace(&format!("to = [\"{}\"]", common::OPS), "to = []");
-    let nodes: Vec<Node> =
-        (0..3).map(|n| Node::with(&lab, &format!("node{n}"), "127.0.0.1:0", &text)).collect();
+    let nodes: Vec<Node> = (0..3).map(|n| Node::with(&lab, &format!("node{n}"), "127.0.0.1:0", &text)).collect();
     wait_for_nodes(&*store, 3).await;
     let waiting = held(&*store).await;
     lab.kigen_ok(&["outbox", "approve", &waiting[0].to_string()]);
@@ -546,10 +550,7 @@ async fn an_older_node_rests_while_and_after_the_schema_is_brought_up_to_date() 
     // As one of the newer ones it tells the operators of an older node.
     let older = "INSERT INTO nodes (name, version, started_at, beat_at, resting) VALUES ('old:1', '0.0.1', 0, 4000000000000, 1)";
     Server::shared().execute(&name, older).await;
-    until("the operators are told", || async {
-        node.log().contains("cause=node_behind").then_some(())
-    })
-    .await;
+    until("the operators are told", || async { node.log().contains("cause=node_behind").then_some(()) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -571,7 +572,12 @@ async fn the_password_of_the_state_comes_from_where_the_configuration_says() {
     let rows = [
         ("a file", file, None, true),
         ("a credential", credential, Some(("CREDENTIALS_DIRECTORY", lab.dir.path().display().to_string())), true),
-        ("an environment variable", "state_password = { env = \"STATE\" }", Some(("STATE", "the-secret".to_owned())), true),
+        (
+            "an environment variable",
+            "state_password = { env = \"STATE\" }",
+            Some(("STATE", "the-secret".to_owned())),
+            true,
+        ),
         ("as psql does it", "", Some(("PGPASSFILE", path("pgpass"))), true),
         ("as psql does it, wrongly", "", Some(("PGPASSFILE", path("wrong-pgpass"))), false),
         ("a file that is none", "", Some(("PGPASSFILE", path("broken-pgpass"))), false),
@@ -644,10 +650,7 @@ async fn a_node_dies_in_a_scan_and_the_database_restarts() {
         || async { reqwest::get(format!("http://127.0.0.1:{port}/readyz")).await.ok().map(|r| r.status().as_u16()) };
     until("it is ready", || async { (ready().await == Some(200)).then_some(()) }).await;
 
-    let at = soon(15);
-    for node in &nodes {
-        node.reschedule("scan", &at);
-    }
+    Node::reschedule(&nodes, "scan", &soon(20));
     let looked = || lab.world.lock().counters.logons.values().filter(|l| l.accepted > 0).count();
     until("the scan is on", || async { (looked() >= 6).then_some(()) }).await;
     nodes[0].signal("KILL");
@@ -698,10 +701,7 @@ async fn a_node_dies_in_a_notice_pass() {
     let store = open(&lab).await;
     let mut nodes: Vec<Node> = (0..3).map(|n| Node::slow(&lab, &format!("node{n}"), "127.0.0.1:0")).collect();
     wait_for_nodes(&*store, 3).await;
-    let at = soon(20);
-    for node in &nodes {
-        node.reschedule("notices", &at);
-    }
+    Node::reschedule(&nodes, "notices", &soon(20));
     let run = until("the pass is on", || async {
         let run = store.last_run(RunKind::Notices, false).await.unwrap()?;
         (run.due_at.is_some() && run.counts.queued >= 4).then_some(run)

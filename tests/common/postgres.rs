@@ -193,6 +193,27 @@ impl Server {
         format!("postgres://postgres@localhost:{}/{name}?host={}", self.port, self.folder.display())
     }
 
+    /// The processor time that it has used so far, with its sessions' (proc(5); a tick is a hundredth of a second).
+    pub fn cpu(&self) -> std::time::Duration {
+        let text = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap();
+        let server = text.lines().next().unwrap().trim();
+        let mut ticks = 0;
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+            // Behind the program's name, which may hold anything: state, parent, …
+            let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+            let sum =
+                |places: std::ops::Range<usize>| fields[places].iter().map(|n| n.parse::<u64>().unwrap()).sum::<u64>();
+            if entry.file_name().to_str() == Some(server) {
+                // Its own, and that of sessions that ended.
+                ticks += sum(11..15);
+            } else if fields[1] == server {
+                ticks += sum(11..13);
+            }
+        }
+        std::time::Duration::from_millis(ticks * 10)
+    }
+
     /// Runs statements in a database.
     pub async fn execute(&self, database: &str, sql: &str) {
         use sqlx::{AssertSqlSafe, Connection};

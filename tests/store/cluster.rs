@@ -1,11 +1,9 @@
 //! Nodes, shares of a run, turns of the mail.
 
 use chrono::TimeDelta;
-use kigen::domain::plan::NoticeKind::First;
 use kigen::domain::observation::Reason;
-use kigen::store::{
-    Begun, HostStanding, HostWord, NextShare, Node, RunCounts, RunId, RunKind, RunOutcome, Store,
-};
+use kigen::domain::plan::NoticeKind::First;
+use kigen::store::{Begun, HostStanding, HostWord, NextShare, Node, RunCounts, RunId, RunKind, RunOutcome, Store};
 
 use crate::House;
 use crate::fixtures::*;

@@ -7,9 +7,7 @@ use kigen::domain::delivery::Held;
 use kigen::domain::plan::NoticeKind;
 use kigen::domain::site::CustomerId;
 use kigen::secret::SecretSource;
-use kigen::store::{
-    self, Begun, Hold, HoldKind, Lead, Node, OutboxAction, RunKind, StoreError, Word,
-};
+use kigen::store::{self, Begun, Hold, HoldKind, Lead, Node, OutboxAction, RunKind, StoreError, Word};
 use sqlx::Connection;
 use tokio_util::sync::CancellationToken;
 
@@ -293,12 +291,8 @@ async fn whoever_makes_something_due_wakes_the_nodes() {
     affected(&*store, &["C1", "C2"]).await;
     queue(&*store, "C1", NoticeKind::First, "").await;
     woken("a mail is queued", Word::Mail).await;
-    let hold = Hold {
-        kind: HoldKind::Paused,
-        reason: "a pause".to_owned(),
-        set_by: "hanako".to_owned(),
-        set_at: at(1),
-    };
+    let hold =
+        Hold { kind: HoldKind::Paused, reason: "a pause".to_owned(), set_by: "hanako".to_owned(), set_at: at(1) };
     store.set_hold(&hold).await.unwrap();
     woken("a hold is set", Word::Mail).await;
     let id = queue_held(&*store, "C2", NoticeKind::First, "", Some(Held::Review)).await;

@@ -5,6 +5,7 @@
 //! something wants to know whether it works, so it asks once and learns it. Invariant: it never lasts longer than
 //! [`BLOCKED_WAIT`] from now, whatever the store or a clock that was set back says.
 
+use chrono::TimeDelta;
 use tokio::sync::Mutex;
 
 use super::Until;
@@ -14,6 +15,9 @@ use crate::domain::delivery::BLOCKED_WAIT;
 
 /// UNIX milliseconds.
 const MEMO: &str = "mail.blocked_until";
+
+/// What lies further ahead than the clocks of two nodes may differ was said by a clock that was wrong.
+const SKEW: TimeDelta = TimeDelta::minutes(1);
 
 pub(super) struct Blocked {
     until: Mutex<Option<Timestamp>>,
@@ -25,7 +29,8 @@ impl Blocked {
     /// What the process before this one was told.
     pub(super) async fn load(ctx: &Context, until: Until) -> crate::store::Result<Self> {
         let daemon = until == Until::Stopped;
-        let at = if daemon { remembered(ctx, ctx.now()).await? } else { None };
+        let now = ctx.now();
+        let at = if daemon { remembered(ctx, now).await?.map(|at| at.min(now + BLOCKED_WAIT)) } else { None };
         if let Some(at) = at {
             tracing::warn!(
                 "the mail server refused our account before this start, nothing leaves before {}",
@@ -43,7 +48,9 @@ impl Blocked {
     /// As far as any node knows: asked right before the server is.
     pub(super) async fn stands_anywhere(&self, ctx: &Context, now: Timestamp) -> crate::store::Result<bool> {
         if self.shared && !self.stands(now).await {
-            let Some(until) = remembered(ctx, now).await? else { return Ok(false) };
+            let Some(until) = remembered(ctx, now).await?.filter(|until| *until <= now + BLOCKED_WAIT + SKEW) else {
+                return Ok(false);
+            };
             let mut ours = self.until.lock().await;
             if ours.is_none_or(|ours| ours < until) {
                 *ours = Some(until);
@@ -69,5 +76,5 @@ impl Blocked {
 async fn remembered(ctx: &Context, now: Timestamp) -> crate::store::Result<Option<Timestamp>> {
     let text = ctx.store.memo(MEMO).await?;
     let at = text.and_then(|text| Timestamp::from_timestamp_millis(text.parse().ok()?));
-    Ok(at.filter(|at| *at > now).map(|at| at.min(now + BLOCKED_WAIT)))
+    Ok(at.filter(|at| *at > now))
 }

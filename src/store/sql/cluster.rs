@@ -15,7 +15,8 @@ use crate::domain::observation::Reason;
 use crate::domain::site::CustomerId;
 
 use super::super::{
-    Cluster, Guard, HostStanding, HostWord, NextShare, Node, Result, RunCounts, RunId, RunOutcome, Share, StoreError, Word,
+    Cluster, Guard, HostStanding, HostWord, NextShare, Node, Result, RunCounts, RunId, RunOutcome, Share, StoreError,
+    Word,
 };
 use super::rows::{self, count, json, millis, time};
 use super::{Engine, Sql, db, failed, runs};
@@ -51,7 +52,8 @@ pub(super) const KEEP_OPERATOR_MAILS: &str = concat!(
     " AND lease_until > ?2 AND lease_until < ?3"
 );
 pub(super) const FORGET_NODES: &str = "DELETE FROM nodes WHERE beat_at < ?1";
-pub(super) const NODES: &str = "SELECT name, version, started_at, beat_at, resting FROM nodes ORDER BY beat_at DESC, name";
+pub(super) const NODES: &str =
+    "SELECT name, version, started_at, beat_at, resting FROM nodes ORDER BY beat_at DESC, name";
 pub(super) const LEAVE: &str = "DELETE FROM nodes WHERE name = ?1";
 pub(super) const LEAVE_SHARES: &str = "UPDATE shares SET owner = NULL, lease_until = NULL \
      WHERE run IN (SELECT id FROM runs WHERE finished_at IS NULL) AND done_at IS NULL AND owner = ?1";
