@@ -1,7 +1,8 @@
 //! What sharing a state in PostgreSQL costs and gives: how fast 1, 2 and 4 nodes scan a fleet whose admin tool takes its
 //! time, and what shares, claims, looks, plan and turns cost in a large fleet.
 //!
-//! `cargo bench --bench cluster -- --customers 4000 --fleet 1000000 --open 100000`. It starts a PostgreSQL of its own.
+//! `cargo bench --bench cluster -- --customers 4000 --fleet 1000000 --open 100000`. It starts a PostgreSQL of its own, with the
+//! settings that a server has by itself (`fsync` on).
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench may")]
 
 #[path = "../tests/common/postgres.rs"]
@@ -46,6 +47,11 @@ fn main() {
     });
 }
 
+fn server() -> &'static Server {
+    static SERVER: std::sync::OnceLock<Server> = std::sync::OnceLock::new();
+    SERVER.get_or_init(Server::start_durable)
+}
+
 /// A tool whose every customer takes a tenth of a second.
 struct Slow;
 
@@ -82,7 +88,7 @@ async fn node(directory: &std::path::Path, name: usize) -> Context {
 
 async fn scanning(customers: usize, nodes: usize) {
     let directory = tempfile::tempdir().unwrap();
-    let url = Server::shared().database().await;
+    let url = server().database().await;
     let mut csv = "customer_id,name,email,account,password\n".to_owned();
     for n in 0..customers {
         csv.push_str(&format!("B{n:06},会社{n},a@b{n}.example,u{n},p\n"));
@@ -100,7 +106,7 @@ async fn scanning(customers: usize, nodes: usize) {
     for n in 0..nodes {
         all.push(node(directory.path(), n).await);
     }
-    let began = Instant::now();
+    let (began, cpu) = (Instant::now(), Cpu::now());
     let mut tasks = tokio::task::JoinSet::new();
     for ctx in all {
         tasks.spawn(async move {
@@ -117,9 +123,11 @@ async fn scanning(customers: usize, nodes: usize) {
     let took = began.elapsed().as_secs_f64();
     let ideal = customers as f64 * LOOK.as_secs_f64() / (32 * nodes) as f64;
     println!(
-        "{nodes} node(s), 32 looks at once each, 0.1 s a look: {:7.0} customers/s ({:.0} % of what the looks alone would take)",
+        "{nodes} node(s), 32 looks at once each, 0.1 s a look: {:7.0} customers/s ({:.0} % of what the looks alone would take), \
+         {}",
         customers as f64 / took,
-        100.0 * ideal / took
+        100.0 * ideal / took,
+        cpu.since(customers)
     );
 }
 
@@ -129,22 +137,42 @@ fn private(path: &std::path::Path, text: &str) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
+/// Processor time, which tells more than the clock where others work too.
+struct Cpu {
+    ours: Duration,
+    servers: Duration,
+}
+
+impl Cpu {
+    fn now() -> Self {
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        let ticks: u64 = fields[11..13].iter().map(|n| n.parse::<u64>().unwrap()).sum();
+        Self { ours: Duration::from_millis(ticks * 10), servers: server().cpu() }
+    }
+
+    /// What has been used since then, for each of so many.
+    fn since(&self, each: usize) -> String {
+        let now = Self::now();
+        let of = |used: Duration| used.as_secs_f64() * 1e6 / each.max(1) as f64;
+        let (ours, servers) = (of(now.ours - self.ours), of(now.servers.saturating_sub(self.servers)));
+        format!("CPU {ours:.2} us each here, {servers:.2} us in the server")
+    }
+}
+
 async fn timed<T>(what: &str, each: usize, future: impl Future<Output = T>) -> T {
-    let began = Instant::now();
+    let (began, cpu) = (Instant::now(), Cpu::now());
     let done = future.await;
-    let took = began.elapsed();
-    println!(
-        "{what:58} {:9.1} ms, {:8.2} us each",
-        took.as_secs_f64() * 1e3,
-        took.as_secs_f64() * 1e6 / each.max(1) as f64
-    );
+    let took = began.elapsed().as_secs_f64();
+    let each_took = took * 1e6 / each.max(1) as f64;
+    println!("{what:48} {:9.1} ms, {each_took:8.2} us each, {}", took * 1e3, cpu.since(each));
     done
 }
 
 /// A large fleet, without any network: what the store's part of a run costs.
 async fn large(fleet: usize, open: usize) {
     let directory = tempfile::tempdir().unwrap();
-    let url = Server::shared().database().await;
+    let url = server().database().await;
     let state = PostgresState { url: url.parse().unwrap(), password: None, directory: directory.path().to_owned() };
     let store: Arc<dyn Store> = store::open(&StateUrl::Postgres(state)).await.unwrap();
     let at = SystemClock.now();
@@ -160,6 +188,10 @@ async fn large(fleet: usize, open: usize) {
     .unwrap();
     timed("the same again, unchanged", fleet, store.sync_customers(&mut entries.iter().cloned(), at)).await.unwrap();
     timed("looks are written, 128 at once", open, looks(&*store, &ids[..open])).await;
+    // What the server does by itself every minute.
+    let database = url.split('?').next().unwrap().rsplit('/').next().unwrap();
+    server().execute(database, "ANALYZE").await;
+    timed("looks that see the same are written", open, looks(&*store, &ids[..open])).await;
     let turns = timed("the order of a scan is read, 5,000 at once", fleet, async {
         let mut after = None;
         let mut turns = 0;

@@ -22,7 +22,7 @@ use crate::daemon::schedule::{self, Scheduler};
 use crate::daemon::{Context, Snapshot, alert, cluster, control, operators, running, systemd};
 use crate::domain::customer::Language;
 use crate::metrics::Metrics;
-use crate::store::{self, Lead, RunKind};
+use crate::store::{self, Lead, RunKind, Store, Word};
 use crate::web;
 
 /// The stop after SIGTERM takes no longer: systemd gives 20 s, CONTRACT says 10.
@@ -66,7 +66,16 @@ pub async fn open_with(snapshot: Snapshot, clock: Arc<dyn Clock>) -> anyhow::Res
         // like our own, and live as long as we do.
         owner = format!("{owner}:{:x}", clock.now().timestamp_micros());
     }
-    Ok(Context { snapshot: Arc::new(snapshot), store, connector, microsoft, clock, metrics, owner })
+    Ok(Context {
+        snapshot: Arc::new(snapshot),
+        store,
+        connector,
+        microsoft,
+        clock,
+        metrics,
+        owner,
+        life: Arc::default(),
+    })
 }
 
 /// The daemon: runs until `stop` is cancelled, then ends within ten seconds. `reload` is notified on SIGHUP.
@@ -144,6 +153,9 @@ pub async fn run(ctx: Context, stop: CancellationToken, hangup: Arc<Notify>) -> 
         let parts = web::Parts { live, heartbeat, wake_mail: Arc::clone(&wake_mail), stop };
         Box::pin(async move { Ok(web::serve(listener, parts).await?) })
     });
+    if ctx.store.shared() {
+        tracker.spawn(hear_others(Arc::clone(&ctx.store), Arc::clone(&wake_mail), Arc::clone(&changed), stop.clone()));
+    }
     part("control socket", Box::pin(control::serve(control_path, reloader.clone(), stop.clone())));
     tracker.spawn(operators::run(Arc::clone(&live), Arc::clone(&wake_mail), stop.clone()));
     tracker.spawn(watch_files(Arc::clone(&live), hangup, reloader, stop.clone()));
@@ -195,8 +207,20 @@ pub async fn run(ctx: Context, stop: CancellationToken, hangup: Arc<Notify>) -> 
     failed.map_or(Ok(()), Err)
 }
 
+/// Wakes this node's workers when another process made something due.
+async fn hear_others(store: Arc<dyn Store>, mail: Arc<Notify>, schedules: Arc<Notify>, stop: CancellationToken) {
+    let wake = |word| match word {
+        Word::Mail => mail.notify_waiters(),
+        Word::Scan => schedules.notify_one(),
+    };
+    store.listen(&wake, &stop).await;
+}
+
 /// One line for `STATUS=` and the log.
 async fn status(ctx: &Context) -> String {
+    if let Some(why) = ctx.life.rests() {
+        return format!("TAKES NO WORK: {why}");
+    }
     let counts = ctx.store.site_counts().await.unwrap_or_default();
     let zone = ctx.snapshot.config.calendar.zone;
     let at = |kind| {

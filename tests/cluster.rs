@@ -6,21 +6,28 @@ mod common;
 mod postgres;
 
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta};
 use common::{Lab, Settings, affected, kigen_command, write_private};
 use kigen::clock::{Clock, SystemClock};
+use kigen::connector::breaker::{Admission, Sign};
+use kigen::connector::{Account, Connector};
+use kigen::daemon::circuit::Circuit;
 use kigen::daemon::progress::Silent;
 use kigen::daemon::scan::{ScanRequest, Scanned, scan};
 use kigen::demo::admin_tool::WorldCustomer;
-use kigen::domain::observation::Verdict;
+use kigen::domain::delivery::DeliveryId;
+use kigen::domain::observation::{CustomerLook, Failure, Reason, Verdict};
 use kigen::domain::site::AuthMethod;
-use kigen::store::{self, HoldKind, RunKind, Store};
-use postgres::Server;
+use kigen::store::{self, HoldKind, OutboxFilter, RunKind, Store};
+use postgres::{Server, number};
 use tokio_util::sync::CancellationToken;
 
 /// The line of the configuration for a state in PostgreSQL; `node` names the node's own directory.
@@ -131,6 +138,117 @@ async fn a_scan_is_shared_out_and_summed_up_and_guarded_as_one() {
     assert_eq!(store.site_counts().await.unwrap().total(), CUSTOMERS as u64, "those not asked are reported too");
 }
 
+/// Looks at nobody until it is let.
+struct Gate {
+    inner: Arc<dyn Connector>,
+    asked: AtomicUsize,
+    opened: CancellationToken,
+}
+
+#[async_trait]
+impl Connector for Gate {
+    async fn look(&self, account: &Account) -> CustomerLook {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.opened.cancelled().await;
+        self.inner.look(account).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_joins_the_same_scan_twice_is_counted_twice() {
+    let settings = Settings {
+        state: state().await,
+        campaign: String::new(),
+        safety: "hold_if_newly_affected = \"100%\"".to_owned(),
+        scan: "timeout = \"20s\"\nconcurrency = 1".to_owned(),
+        ..Settings::default()
+    };
+    let lab = Lab::with(customers(), settings).await;
+    let at = DateTime::parse_from_rfc3339("2022-09-01T10:00:00+09:00").unwrap().to_utc();
+    let (mut lead, mut other) = (lab.open(at).await, lab.open(at).await);
+    lead.ctx.owner = "host:1".to_owned();
+    other.ctx.owner = "host:2".to_owned();
+    let gate = Arc::new(Gate {
+        inner: Arc::clone(&lead.ctx.connector),
+        asked: AtomicUsize::new(0),
+        opened: CancellationToken::new(),
+    });
+    lead.ctx.connector = gate.clone();
+    let request = ScanRequest { due_at: Some(at), ..ScanRequest::default() };
+    let begun = {
+        let (ctx, request) = (lead.ctx.clone(), request.clone());
+        tokio::spawn(async move { scan(&ctx, &request, &CancellationToken::new(), &Silent, |_| {}).await.unwrap() })
+    };
+    until("it has begun", || async { (gate.asked.load(Ordering::SeqCst) > 0).then_some(()) }).await;
+    // It is cut short, say by the database, and comes again.
+    let stop = CancellationToken::new();
+    let mut looked = 0;
+    let first = scan(&other.ctx, &request, &stop, &Silent, |_| {
+        looked += 1;
+        if looked == 5 {
+            stop.cancel();
+        }
+    });
+    let part = |scanned| match scanned {
+        Scanned::Ran(report) => report.counts.customers,
+        _ => panic!("it takes a part"),
+    };
+    assert!((5..20).contains(&part(first.await.unwrap())));
+    let again =
+        tokio::spawn(
+            async move { scan(&other.ctx, &request, &CancellationToken::new(), &Silent, |_| {}).await.unwrap() },
+        );
+    let store = open(&lab).await;
+    until("all but the one behind the gate are seen", || async {
+        (store.sites(&[]).await.unwrap().len() == CUSTOMERS - 1).then_some(())
+    })
+    .await;
+    gate.opened.cancel();
+    let summed: Vec<u64> = [begun.await.unwrap(), again.await.unwrap()]
+        .iter()
+        .filter_map(|scanned| match scanned {
+            Scanned::Ran(report) => Some(report.counts.customers),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(summed, [CUSTOMERS as u64], "what it saw before it was cut short counts too");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_fails_for_one_node_is_left_in_peace_by_all() {
+    let mut settings = Settings { state: state().await, ..Settings::default() };
+    settings.scan.push_str("\nhost_failures = 3\nhost_pause = \"5m\"");
+    let lab = Lab::with(vec![affected("A1")], settings).await;
+    let at = SystemClock.now();
+    let (one, other) = (lab.open(at).await, lab.open(at).await);
+    let (here, there) = (Circuit::default(), Circuit::default());
+    let (host, scope, since) = (Some("tool:443"), "run 1", at - TimeDelta::minutes(1));
+    let now = tokio::time::Instant::now();
+    let failed = || Sign::Failed(Failure::new(Reason::Connect, "refused"));
+    for _ in 0..3 {
+        assert_eq!(here.admit(&one.ctx, host, now), Admission::Go);
+        here.note(host, &failed(), false);
+        here.exchange(&one.ctx, scope, since).await;
+    }
+    there.exchange(&other.ctx, scope, since).await;
+    let Admission::Later(Some(until_then)) = there.admit(&other.ctx, host, now) else { panic!("not paused") };
+    let pause = until_then - now;
+    assert!(pause > Duration::from_secs(280) && pause < Duration::from_secs(310), "{pause:?}");
+    let elsewhere = Circuit::default();
+    elsewhere.exchange(&other.ctx, "run 2", since).await;
+    assert_eq!(elsewhere.admit(&other.ctx, host, now), Admission::Go, "another run asks anew");
+    // It answers: a straggler of the other node's proves it.
+    there.note(host, &Sign::Answered, false);
+    other.clock.set(at + TimeDelta::seconds(1));
+    one.clock.set(at + TimeDelta::seconds(1));
+    there.exchange(&other.ctx, scope, since).await;
+    until("it is heard", || async {
+        here.exchange(&one.ctx, scope, since).await;
+        (here.admit(&one.ctx, host, now) == Admission::Go).then_some(())
+    })
+    .await;
+}
+
 // --- real processes -------------------------------------------------------------------------------------------------
 
 /// A node: the real program with a configuration and a directory of its own.
@@ -152,6 +270,17 @@ impl Node {
     }
 
     fn with(lab: &Lab, name: &str, listen: &str, text: &str) -> Self {
+        Self::spawn(lab, name, listen, text, |_| {})
+    }
+
+    /// A node that tells somebody in systemd's place how it is.
+    fn told(lab: &Lab, name: &str, listen: &str, text: &str, socket: &std::path::Path) -> Self {
+        Self::spawn(lab, name, listen, text, |command| {
+            command.env("NOTIFY_SOCKET", socket);
+        })
+    }
+
+    fn spawn(lab: &Lab, name: &str, listen: &str, text: &str, adjust: impl FnOnce(&mut Command)) -> Self {
         let text = text
             .replace("state_directory = \"node\"", &format!("state_directory = \"{name}\""))
             .replace("listen = \"127.0.0.1:0\"", &format!("listen = \"{listen}\""));
@@ -161,17 +290,23 @@ impl Node {
         std::fs::create_dir_all(&directory).unwrap();
         let log = lab.path(&format!("{name}.log"));
         let stderr = std::fs::File::options().create(true).append(true).open(&log).unwrap();
-        let child = kigen_command(&config, &["run"]).stderr(stderr).stdout(Stdio::null()).spawn().unwrap();
+        let mut command = kigen_command(&config, &["run"]);
+        adjust(&mut command);
+        let child = command.stderr(stderr).stdout(Stdio::null()).spawn().unwrap();
         Self { child, config, log }
     }
 
-    /// Gives its schedule another expression, and waits until it has read it.
-    fn reschedule(&self, kind: &str, expression: &str) {
-        let text = std::fs::read_to_string(&self.config).unwrap();
-        let never = format!("{kind} = \"{NEVER}\"");
-        assert!(text.contains(&never), "{text}");
-        write_private(&self.config, text.replace(&never, &format!("{kind} = \"{expression}\"")).as_bytes());
-        common::wait_until("it has read its files again", || self.log().contains("files read again"));
+    /// Gives their schedules another expression, and waits until they have read it.
+    fn reschedule(nodes: &[Self], kind: &str, expression: &str) {
+        for node in nodes {
+            let text = std::fs::read_to_string(&node.config).unwrap();
+            let never = format!("{kind} = \"{NEVER}\"");
+            assert!(text.contains(&never), "{text}");
+            write_private(&node.config, text.replace(&never, &format!("{kind} = \"{expression}\"")).as_bytes());
+        }
+        for node in nodes {
+            common::wait_until("it has read its files again", || node.log().contains("files read again"));
+        }
     }
 
     fn signal(&self, signal: &str) {
@@ -239,6 +374,233 @@ async fn wait_for_nodes(store: &dyn Store, how_many: usize) {
     .await;
 }
 
+/// A mail server that refuses whoever comes; how many came.
+async fn refusing_relay() -> (u16, Arc<AtomicUsize>) {
+    use tokio::io::AsyncWriteExt;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let came = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&came);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
+            let _ = stream.write_all(b"554 5.7.1 no service for you\r\n").await;
+        }
+    });
+    (port, came)
+}
+
+/// The mails that wait for a person.
+async fn held(store: &dyn Store) -> Vec<DeliveryId> {
+    store.deliveries(&OutboxFilter::default()).await.unwrap().iter().map(|delivery| delivery.id).collect()
+}
+
+async fn ready(port: u16) -> Option<(u16, String)> {
+    let answer = reqwest::get(format!("http://127.0.0.1:{port}/readyz")).await.ok()?;
+    Some((answer.status().as_u16(), answer.text().await.ok()?))
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_approved_on_one_node_leaves_from_another_at_once() {
+    let database = Server::shared().database().await;
+    let state = format!("state = \"{database}\"\nstate_directory = \"node\"");
+    let lab = Lab::with(customers(), Settings { mode: "review", ..fleet(state) }).await;
+    lab.kigen_ok(&["scan"]);
+    lab.kigen_ok(&["notify"]);
+    let store = open(&lab).await;
+    let mut waiting = held(&*store).await;
+    assert_eq!(waiting.len(), CUSTOMERS);
+    let node = Node::start(&lab, "node0", "127.0.0.1:0");
+    wait_for_nodes(&*store, 1).await;
+    let listens = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                   AND application_name = 'kigen listener' AND query LIKE 'LISTEN%'";
+    until("it listens", || async { (number(&database, listens).await == 1).then_some(()) }).await;
+    // How long it takes until one more has left.
+    let mut approve = async || {
+        let (before, id) = (told(&lab).len(), waiting.pop().unwrap().to_string());
+        lab.kigen_ok(&["outbox", "approve", &id]);
+        let approved = Instant::now();
+        until("it leaves", || async { (told(&lab).len() > before).then_some(()) }).await;
+        approved.elapsed()
+    };
+    let mut six = async |when: &str| {
+        let mut took = Duration::ZERO;
+        for _ in 0..6 {
+            took += approve().await;
+        }
+        // Found by looking every five seconds, six would take 15 s, and less than this once in hundreds of times.
+        assert!(took < Duration::from_secs(6), "{when}, six mails took {took:?}");
+    };
+    six("woken").await;
+    let kill = listens.replace("count(*)", "count(pg_terminate_backend(pid))");
+    assert_eq!(number(&database, &kill).await, 1);
+    until("it finds out", || async { node.log().contains("does not hear from the others").then_some(()) }).await;
+    six("with a listener that was lost").await;
+    until("it listens again", || async { (number(&database, listens).await == 1).then_some(()) }).await;
+    assert_eq!(node.log().matches("does not hear from the others").count(), 1, "said once");
+    assert!(node.log().contains("hears from the others again"), "{}", node.log());
+    six("woken again").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_relay_refuses_one_node_nobody_knocks() {
+    let mut lab = Lab::with(customers(), Settings { mode: "review", ..fleet(state().await) }).await;
+    lab.settings.smtp = "rate = \"1000/s\"\nconnections = 2\ntimeout = \"10s\"".to_owned();
+    lab.write_config();
+    lab.kigen_ok(&["scan"]);
+    lab.kigen_ok(&["notify"]);
+    let store = open(&lab).await;
+    let (port, came) = refusing_relay().await;
+    // What the operators are told of is sent too, and would knock first.
+    let text = lab.config_text().replace(&format!("port = {}", lab.mail.port()), &format!("port = {port}"));
+    let text = text.replace(&format!("to = [\"{}\"]", common::OPS), "to = []");
+    let nodes: Vec<Node> = (0..3).map(|n| Node::with(&lab, &format!("node{n}"), "127.0.0.1:0", &text)).collect();
+    wait_for_nodes(&*store, 3).await;
+    let waiting = held(&*store).await;
+    lab.kigen_ok(&["outbox", "approve", &waiting[0].to_string()]);
+    until("everybody knows", || async {
+        nodes.iter().all(|node| node.log().contains("the mail server refuses our account")).then_some(())
+    })
+    .await;
+    assert_eq!(came.load(Ordering::SeqCst), 1, "one found out");
+    let found_out = nodes.iter().filter(|node| node.log().contains("as another node found out")).count();
+    assert_eq!(found_out, 2);
+    lab.kigen_ok(&["outbox", "approve", "--all"]);
+    // All are due, and each node is woken; it has time for many looks.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(came.load(Ordering::SeqCst), 1, "nobody knocks before that time is over");
+    let counts = store.outbox_counts().await.unwrap();
+    assert_eq!(counts[1], ("queued", CUSTOMERS as u64), "nothing is lost");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_node_rests_while_and_after_the_schema_is_brought_up_to_date() {
+    let database = Server::shared().database().await;
+    let name = database.split('?').next().unwrap().rsplit('/').next().unwrap().to_owned();
+    let state = format!("state = \"{database}\"\nstate_directory = \"node\"");
+    let lab = Lab::with(customers(), Settings { mode: "review", ..fleet(state) }).await;
+    lab.kigen_ok(&["scan"]);
+    lab.kigen_ok(&["notify"]);
+    let store = open(&lab).await;
+    let port = free_port();
+    let notify = UnixDatagram::bind(lab.path("notify")).unwrap();
+    notify.set_nonblocking(true).unwrap();
+    let text = lab.config_text();
+    let mut node = Node::told(&lab, "node0", &format!("127.0.0.1:{port}"), &text, &lab.path("notify"));
+    let mut said = String::new();
+    let mut status = |what: &str| {
+        let mut buffer = [0_u8; 4096];
+        while let Ok(length) = notify.recv(&mut buffer) {
+            said.push_str(&String::from_utf8_lossy(&buffer[..length]));
+        }
+        said.contains(what)
+    };
+    wait_for_nodes(&*store, 1).await;
+    let answers = |code, text: &'static str| {
+        until(text, move || async move { ready(port).await.filter(|(c, t)| *c == code && t.contains(text)).map(drop) })
+    };
+    answers(200, "ready").await;
+
+    // A newer kigen has announced itself, and goes away again without having done anything.
+    let mut newer = <sqlx::postgres::PgConnection as sqlx::Connection>::connect(&database).await.unwrap();
+    sqlx::raw_sql("SELECT pg_advisory_lock(461482751344)").execute(&mut newer).await.unwrap();
+    answers(503, "a newer kigen brings the state up to date").await;
+    until("it rests", || async { store.nodes().await.unwrap()[0].resting.then_some(()) }).await;
+    assert!(lab.kigen_ok(&["status"]).contains("takes no work"));
+    sqlx::raw_sql("SELECT pg_advisory_unlock(461482751344)").execute(&mut newer).await.unwrap();
+    answers(200, "ready").await;
+    assert!(node.log().contains("this node works again"));
+
+    // This time it has done it.
+    let waiting = held(&*store).await;
+    let raise = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                 VALUES (9999, 'newer', true, '', 0)";
+    Server::shared().execute(&name, raise).await;
+    answers(503, "was written by a newer kigen (schema 9999").await;
+    until("STATUS= says so", || {
+        let said = status("STATUS=TAKES NO WORK");
+        async move { said.then_some(()) }
+    })
+    .await;
+    until("the others can see it", || async { store.nodes().await.unwrap()[0].resting.then_some(()) }).await;
+    let refused = lab.kigen(&["outbox", "approve", "--all"]);
+    assert!(!refused.status.success());
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(why.contains("newer kigen") && why.contains("install that version"), "{why}");
+    // The newer one approves; the older one leaves it alone, although it hears of it and looks.
+    let approve = format!(
+        "UPDATE deliveries SET state = 'queued', held = NULL, not_before = 0, approved_by = 'newer', approved_at = 1 WHERE id = {}",
+        waiting[0]
+    );
+    Server::shared().execute(&name, &approve).await;
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert_eq!(told(&lab).len(), 0, "{}", node.log());
+    assert!(node.child.try_wait().unwrap().is_none(), "it goes on saying so");
+    assert_eq!(number(&database, "SELECT count(*) FROM attempts").await, 0);
+
+    // Back again (a restored schema, or our own test): it works again by itself.
+    Server::shared().execute(&name, "DELETE FROM _sqlx_migrations WHERE version = 9999").await;
+    answers(200, "ready").await;
+    until("the mail leaves", || async { (told(&lab).len() == 1).then_some(()) }).await;
+
+    // As one of the newer ones it tells the operators of an older node.
+    let older = "INSERT INTO nodes (name, version, started_at, beat_at, resting) VALUES ('old:1', '0.0.1', 0, 4000000000000, 1)";
+    Server::shared().execute(&name, older).await;
+    until("the operators are told", || async { node.log().contains("cause=node_behind").then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_password_of_the_state_comes_from_where_the_configuration_says() {
+    let guarded = Server::start_guarded();
+    guarded.user("kigen", "the-secret").await;
+    let address = guarded.address("kigen", "localhost", Some(&guarded.ca));
+    let directory = format!("state = \"{address}\"\nstate_directory = \"node\"");
+    let mut lab = Lab::with(vec![affected("A1")], Settings { state: directory.clone(), ..Settings::default() }).await;
+    write_private(&lab.path("right"), b"the-secret\n");
+    write_private(&lab.path("wrong"), b"not-the-secret\n");
+    let line = |password: &str| format!("localhost:{}:kigen:kigen:{password}\n", guarded.port);
+    write_private(&lab.path("pgpass"), line("the-secret").as_bytes());
+    write_private(&lab.path("wrong-pgpass"), line("not-the-secret").as_bytes());
+    // A line with too few fields: the password alone, as somebody may think that it is enough.
+    write_private(&lab.path("broken-pgpass"), b"not-the-secret\n");
+    let path = |name: &str| lab.path(name).display().to_string();
+    let (file, credential) = ("state_password = { file = \"right\" }", "state_password = { credential = \"right\" }");
+    let rows = [
+        ("a file", file, None, true),
+        ("a credential", credential, Some(("CREDENTIALS_DIRECTORY", lab.dir.path().display().to_string())), true),
+        (
+            "an environment variable",
+            "state_password = { env = \"STATE\" }",
+            Some(("STATE", "the-secret".to_owned())),
+            true,
+        ),
+        ("as psql does it", "", Some(("PGPASSFILE", path("pgpass"))), true),
+        ("as psql does it, wrongly", "", Some(("PGPASSFILE", path("wrong-pgpass"))), false),
+        ("a file that is none", "", Some(("PGPASSFILE", path("broken-pgpass"))), false),
+        ("the configuration's goes first", file, Some(("PGPASSFILE", path("wrong-pgpass"))), true),
+        ("a wrong one", "state_password = { file = \"wrong\" }", None, false),
+        ("none", "", None, false),
+    ];
+    for (sentence, password, variable, good) in rows {
+        lab.settings.state = format!("{directory}\n{password}");
+        lab.write_config();
+        let mut command = kigen_command(&lab.config(), &["-vv", "status"]);
+        command.env_remove("PGPASSWORD").env("HOME", lab.dir.path()).envs(variable);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.success(), good, "{sentence}: {said}");
+        assert!(!said.contains("the-secret"), "{sentence}: {said}");
+        if !good {
+            let (place, what) = (format!("postgres://localhost:{}/kigen", guarded.port), "see state_password");
+            assert!(said.contains(&place) && said.contains(what), "{sentence}: {said}");
+        }
+    }
+}
+
 const CUSTOMERS: usize = 48;
 
 fn customers() -> Vec<WorldCustomer> {
@@ -288,10 +650,7 @@ async fn a_node_dies_in_a_scan_and_the_database_restarts() {
         || async { reqwest::get(format!("http://127.0.0.1:{port}/readyz")).await.ok().map(|r| r.status().as_u16()) };
     until("it is ready", || async { (ready().await == Some(200)).then_some(()) }).await;
 
-    let at = soon(15);
-    for node in &nodes {
-        node.reschedule("scan", &at);
-    }
+    Node::reschedule(&nodes, "scan", &soon(20));
     let looked = || lab.world.lock().counters.logons.values().filter(|l| l.accepted > 0).count();
     until("the scan is on", || async { (looked() >= 6).then_some(()) }).await;
     nodes[0].signal("KILL");
@@ -342,10 +701,7 @@ async fn a_node_dies_in_a_notice_pass() {
     let store = open(&lab).await;
     let mut nodes: Vec<Node> = (0..3).map(|n| Node::slow(&lab, &format!("node{n}"), "127.0.0.1:0")).collect();
     wait_for_nodes(&*store, 3).await;
-    let at = soon(20);
-    for node in &nodes {
-        node.reschedule("notices", &at);
-    }
+    Node::reschedule(&nodes, "notices", &soon(20));
     let run = until("the pass is on", || async {
         let run = store.last_run(RunKind::Notices, false).await.unwrap()?;
         (run.due_at.is_some() && run.counts.queued >= 4).then_some(run)

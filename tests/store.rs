@@ -199,6 +199,8 @@ promises! {
         guards_see_all_nodes,
         turns_are_spaced_over_all_nodes,
         a_hundred_takers_get_a_hundred_turns,
+        a_node_that_rests_says_so,
+        the_last_word_on_a_host_counts,
         many_claimers_share_a_queue;
     scale:
         a_hundred_committers_at_once,

@@ -33,7 +33,8 @@ pub fn init(global: &Global, usual: &'static str) {
         (false, 2) => "debug",
         (false, _) => "trace",
     };
-    let filter = EnvFilter::new(format!("warn,kigen={level}"));
+    // It quotes a line of the password file that it cannot read.
+    let filter = EnvFilter::new(format!("warn,sqlx_postgres::options::pgpass=error,kigen={level}"));
     let format = global.log_format.unwrap_or(if stderr_is_journal() { LogFormat::Journald } else { LogFormat::Text });
     let registry = tracing_subscriber::registry().with(filter);
     let stderr = || tracing_subscriber::fmt::layer().with_writer(std::io::stderr);

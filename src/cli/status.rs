@@ -96,6 +96,7 @@ struct NodeStatus {
     started_at: String,
     beat_at: String,
     alive: bool,
+    resting: bool,
 }
 
 #[derive(Serialize)]
@@ -163,6 +164,7 @@ async fn nodes(ctx: &Context, now: crate::domain::Timestamp) -> anyhow::Result<V
     let (zone, lease) = (ctx.snapshot.config.calendar.zone, ctx.snapshot.config.cluster.lease);
     let node = |node: crate::store::Node| NodeStatus {
         alive: node.beat_at > now - lease,
+        resting: node.resting,
         started_at: output::time(node.started_at, zone),
         beat_at: output::time(node.beat_at, zone),
         name: node.name,
@@ -215,7 +217,11 @@ fn table(status: &Status) -> String {
     table.add_row(["outbox", &counted(status.outbox.0.iter().filter(|(_, n)| *n > 0))]);
     table.add_row(["to operators", &counted(status.operator_mails.iter().filter(|(_, n)| *n > 0))]);
     for node in &status.nodes {
-        let how = if node.alive { "alive" } else { "silent" };
+        let how = match (node.alive, node.resting) {
+            (false, _) => "silent",
+            (true, true) => "takes no work, as it is older than the state",
+            (true, false) => "alive",
+        };
         table.add_row(["node", &format!("{}: {how}, last heard of {}", node.name, short_time(&node.beat_at))]);
     }
     for hold in &status.holds {

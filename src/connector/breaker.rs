@@ -56,6 +56,22 @@ fn of_host(reason: Reason) -> bool {
     )
 }
 
+/// How a host stands, as one node may tell another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It answers.
+    Well,
+    /// It is left in peace.
+    Paused {
+        /// From when on one is tried.
+        until: Instant,
+        /// So many were tried in vain.
+        probes: u32,
+    },
+    /// Not in this scan: that is why.
+    GivenUp(Failure),
+}
+
 /// One host in one scan.
 #[derive(Debug, Clone)]
 pub struct Breaker {
@@ -128,6 +144,30 @@ impl Breaker {
             // Those that were under way when the host was paused say nothing new.
             (Sign::Failed(_) | Sign::Nothing, _) => None,
         }
+    }
+
+    /// How it stands; `None`: a probe will tell soon.
+    #[must_use]
+    pub fn standing(&self) -> Option<Standing> {
+        match &self.state {
+            State::Closed => Some(Standing::Well),
+            State::Open { until, probes } => Some(Standing::Paused { until: *until, probes: *probes }),
+            State::Probing { .. } => None,
+            State::GivenUp(failure) => Some(Standing::GivenUp(failure.clone())),
+        }
+    }
+
+    /// What another node found out counts as if it had happened here, but for a pause while a probe of ours is under way.
+    pub fn hear(&mut self, standing: Standing) {
+        self.state = match (standing, &self.state) {
+            (Standing::Well, _) => {
+                self.row = 0;
+                State::Closed
+            }
+            (Standing::GivenUp(failure), _) => State::GivenUp(failure),
+            (Standing::Paused { .. }, State::Probing { .. } | State::GivenUp(_)) => return,
+            (Standing::Paused { until, probes }, _) => State::Open { until, probes },
+        };
     }
 
     /// From when on a probe may go; `None`: the host is not paused, or a probe is under way.
@@ -243,6 +283,25 @@ mod tests {
         let mut breaker = opened(now);
         assert!(breaker.note(&Sign::Answered, false, now).is_some());
         assert_eq!(breaker.admit(now), Admission::Go);
+    }
+
+    #[test]
+    fn what_another_node_found_out_counts_here() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new("tool:443", 3, PAUSE);
+        breaker.hear(Standing::Paused { until: now + PAUSE, probes: 1 });
+        assert_eq!(breaker.admit(now), Admission::Later(Some(now + PAUSE)));
+        assert_eq!(breaker.admit(now + PAUSE), Admission::Probe);
+        breaker.hear(Standing::Paused { until: now + PAUSE * 9, probes: 2 });
+        assert_eq!(breaker.standing(), None, "our own probe will tell");
+        breaker.note(&failed(), true, now + PAUSE);
+        assert_eq!(breaker.standing(), Some(Standing::Paused { until: now + PAUSE * 5, probes: 2 }), "they add up");
+        breaker.hear(Standing::GivenUp(Failure::new(Reason::Connect, "refused")));
+        assert!(matches!(breaker.admit(now + PAUSE * 9), Admission::GivenUp(_)));
+        breaker.hear(Standing::Paused { until: now, probes: 0 });
+        assert!(matches!(breaker.admit(now), Admission::GivenUp(_)), "a straggler's word");
+        breaker.hear(Standing::Well);
+        assert_eq!((breaker.admit(now), breaker.standing()), (Admission::Go, Some(Standing::Well)));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::domain::customer::Language;
 use crate::domain::delivery::{Attempt, DeliveryId, DeliveryKey, DeliveryState, Held, Outcome};
 use crate::domain::observation::{Reason, Verdict};
 use crate::domain::site::CustomerId;
-use crate::store::{Day, Delivery, LookChange, NewAlert, SetAside};
+use crate::store::{Day, Delivery, LookChange, NewAlert, Node, SetAside};
 
 /// A deadline is near from this many days before on.
 const NEAR_DAYS: i64 = 7;
@@ -86,6 +86,17 @@ pub async fn of_looks<'a>(ctx: &Context, changes: impl Iterator<Item = &'a LookC
     if !alerts.is_empty() {
         raise(ctx, &alerts).await;
     }
+}
+
+/// Nodes that take no work because they are older than the state.
+pub async fn of_nodes(ctx: &Context, behind: impl Iterator<Item = &Node>) {
+    let alert = |node: &Node| NewAlert {
+        cause: Cause::NodeBehind,
+        key: node.name.clone(),
+        customer: None,
+        detail: format!("{} (kigen {})", node.name, node.version),
+    };
+    stands(ctx, Cause::NodeBehind, behind.map(alert).collect()).await;
 }
 
 /// What a scan as a whole says.

@@ -243,6 +243,10 @@ async fn record_surely(
         let stopping = shared.stop.is_cancelled();
         match record(ctx, owner, delivery, attempt).await {
             Ok(state) => return Ok(state),
+            // It will never be ours to write: another node settles it as unknown.
+            Err(error @ StoreError::Newer { .. }) => {
+                return Err(error).context("what became of a mail cannot be written down");
+            }
             Err(error) if stopping || (shared.until == Until::Drained && tries >= RECORD_TRIES) => {
                 return Err(error).context("what became of a mail cannot be written down");
             }
@@ -268,6 +272,16 @@ async fn worker(shared: &Shared, number: usize, owner: &str, progress: &dyn Prog
         // Register for the wake-up before looking, or one between the look and the wait would be lost.
         let woken = shared.wake.notified();
         let ctx = shared.live.context();
+        if ctx.life.rests().is_some() {
+            if let Next::Mail(mail) = std::mem::replace(&mut next, Next::Unasked) {
+                give_back(&ctx, owner, mail.claimed.delivery.id, "this node takes no work any more").await;
+            }
+            tokio::select! {
+                () = shared.stop.cancelled() => {}
+                () = tokio::time::sleep(POLL) => {}
+            }
+            continue;
+        }
         if number == 0 && ctx.store.shared() && orphans_at.elapsed() >= ORPHANS_EVERY {
             orphans_at = tokio::time::Instant::now();
             if let Err(error) = recover(&ctx, owner, false).await {
@@ -332,7 +346,7 @@ async fn tell_operators(
     transport: &mut Option<Box<dyn Transport>>,
 ) -> anyhow::Result<bool> {
     let now = ctx.now();
-    if shared.blocked.stands(now).await {
+    if shared.blocked.stands_anywhere(ctx, now).await? {
         return Ok(false);
     }
     let Ok(place) = shared.line.enter().await? else { return Ok(false) };
@@ -465,7 +479,8 @@ async fn give_back(ctx: &Context, owner: &str, id: DeliveryId, why: &str) {
 /// store's to see.
 async fn may_send(shared: &Shared, ctx: &Context) -> bool {
     let (config, now) = (&ctx.snapshot.config, ctx.now());
-    config.mode != Mode::DryRun && config.calendar.is_open(now) && !shared.blocked.stands(now).await
+    let open = config.mode != Mode::DryRun && config.calendar.is_open(now);
+    open && ctx.life.rests().is_none() && !shared.blocked.stands(now).await
 }
 
 async fn send<'a>(
@@ -492,6 +507,10 @@ async fn send<'a>(
     };
     if !turn(shared, place).await? || !may_send(shared, ctx).await {
         ctx.store.release(id, owner, ctx.now(), "its turn by the rate did not come", ctx.now()).await?;
+        return Ok(None);
+    }
+    if shared.blocked.stands_anywhere(ctx, ctx.now()).await? {
+        ctx.store.release(id, owner, ctx.now(), "the mail server refuses our account", ctx.now()).await?;
         return Ok(None);
     }
     let way = match transport {

@@ -175,6 +175,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Who works: `host:pid`.
     pub owner: String,
+    /// This process as one node of several.
+    pub life: Arc<cluster::Life>,
 }
 
 impl Context {

@@ -34,7 +34,9 @@ pub struct Tending {
 pub async fn run(live: Arc<Live>, wake_mail: Arc<Notify>, stop: CancellationToken) {
     let mut tending = Tending::default();
     while !stop.is_cancelled() {
-        match tend(&live.context(), &mut tending).await {
+        let ctx = live.context();
+        let told = if ctx.life.rests().is_some() { Ok(0) } else { tend(&ctx, &mut tending).await };
+        match told {
             Ok(0) => {}
             Ok(_) => wake_mail.notify_waiters(),
             Err(error) => tracing::error!("the operators could not be told: {error:#}"),

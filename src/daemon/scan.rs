@@ -144,7 +144,7 @@ pub async fn scan(
     if shared {
         // What an earlier try of ours could not give back, as the database was away, would count as under work for ever.
         store.free_shares(run, &ctx.owner).await.context("cannot give back the shares of an earlier try")?;
-        scan.shares = Some(Shares::new(run, since));
+        scan.shares = Some(Shares::new(ctx, run, since));
         scan.joins = !lead;
     }
     let result = match (shared && lead, request.due_at) {

@@ -90,11 +90,23 @@ async fn due_now(ctx: &Context) -> Result<Vec<(RunKind, Timestamp)>> {
         let last = ctx.store.last_scheduled(kind).await?.and_then(|run| run.due_at);
         // A run "in the future" is one from before the clock was set back; it says nothing.
         let last = last.filter(|at| *at <= now);
-        if let Some(at) = due(cron.last_until(now, config.calendar.zone), last, since) {
-            all.push((kind, at));
+        let mut at = due(cron.last_until(now, config.calendar.zone), last, since);
+        if at.is_none() && kind == RunKind::Scan {
+            at = shared_out(ctx).await?;
         }
+        all.extend(at.map(|at| (kind, at)));
     }
     Ok(all)
+}
+
+/// The schedule time of a scan that another node has shared out and that is not over. It is everybody's: whoever began it may
+/// be gone, and a node that read a new expression after that time would leave it alone.
+async fn shared_out(ctx: &Context) -> Result<Option<Timestamp>> {
+    if !ctx.store.shared() {
+        return Ok(None);
+    }
+    let run = ctx.store.last_run(RunKind::Scan, false).await?;
+    Ok(run.filter(|run| run.finished_at.is_none() && run.fleet.is_some()).and_then(|run| run.due_at))
 }
 
 /// When a kind runs next.
@@ -183,6 +195,9 @@ impl Scheduler {
 
     async fn reconcile(&self, slots: &Arc<Mutex<Slots>>) {
         let ctx = self.live.context();
+        if ctx.life.rests().is_some() {
+            return;
+        }
         let due = match due_now(&ctx).await {
             Ok(due) => due,
             Err(error) => {

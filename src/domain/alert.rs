@@ -46,11 +46,13 @@ pub enum Cause {
     BouncesUnread,
     /// A recipient's server sent a notice back because of us: our address, our authentication, our account.
     OwnFault,
+    /// A node of several is older than the state, and takes no work.
+    NodeBehind,
 }
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::NewlyAffected,
         Self::Relapsed,
         Self::Unreadable,
@@ -69,6 +71,7 @@ impl Cause {
         Self::BadRow,
         Self::BouncesUnread,
         Self::OwnFault,
+        Self::NodeBehind,
     ];
 
     /// The word in the store, in webhooks and in logs.
@@ -93,6 +96,7 @@ impl Cause {
             Self::BadRow => "bad_row",
             Self::BouncesUnread => "bounces_unread",
             Self::OwnFault => "own_fault",
+            Self::NodeBehind => "node_behind",
         }
     }
 
@@ -116,7 +120,8 @@ impl Cause {
             | Self::DeadlineNear
             | Self::BadEdit
             | Self::BadRow
-            | Self::BouncesUnread => true,
+            | Self::BouncesUnread
+            | Self::NodeBehind => true,
             Self::NewlyAffected
             | Self::Relapsed
             | Self::Waiting

@@ -7,8 +7,10 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
+use tokio_util::sync::CancellationToken;
 
 use crate::domain::Timestamp;
+use crate::domain::observation::Reason;
 use crate::domain::site::CustomerId;
 
 use super::{Result, RunCounts, RunId, RunOutcome};
@@ -24,6 +26,49 @@ pub struct Node {
     pub started_at: Timestamp,
     /// When it gave a sign of life last.
     pub beat_at: Timestamp,
+    /// It takes no work, as the schema is newer than it is, or is about to be.
+    pub resting: bool,
+}
+
+/// What a node says of a host that its customers' tools are on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostWord {
+    /// The host, with its port.
+    pub host: String,
+    /// When it was said.
+    pub told_at: Timestamp,
+    /// What.
+    pub standing: HostStanding,
+}
+
+/// How a host stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostStanding {
+    /// It answers.
+    Well,
+    /// It is left in peace until then.
+    Paused {
+        /// From when on one customer is tried.
+        until: Timestamp,
+        /// So many were tried in vain.
+        probes: u32,
+    },
+    /// Nobody asks it any more.
+    GivenUp {
+        /// Why its customers are unreadable.
+        reason: Reason,
+        /// In words.
+        detail: String,
+    },
+}
+
+/// What the nodes wake each other for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Word {
+    /// A mail may leave that could not before.
+    Mail,
+    /// A scan is shared out.
+    Scan,
 }
 
 /// A part of a run's customers.
@@ -67,7 +112,21 @@ pub trait Cluster {
     /// the nodes that gave a sign after `alive_since`.
     async fn beat(&self, node: &Node, alive_since: Timestamp, lease_until: Timestamp) -> Result<Vec<Node>>;
 
-    /// The node ends: it is in no listing any more, and what it has claimed and not begun is free.
+    /// A sign of life of a node that takes no work. The only thing that may be written whatever the schema is.
+    async fn rest(&self, node: &Node) -> Result<()>;
+
+    /// Whether a newer kigen waits for the nodes at work to rest, so that it can bring the schema up to date.
+    async fn upgrade_waits(&self) -> Result<bool>;
+
+    /// Whether a mail of this node or its workers is in flight.
+    async fn in_flight(&self, name: &str) -> Result<bool>;
+
+    /// Calls `wake` whenever anybody made something due (a mail that may leave, a hold set or cleared, a scan shared out),
+    /// until told to stop. A word may be lost, doubled or late: it is no truth. Returns at once where nobody else works.
+    async fn listen(&self, wake: &(dyn Fn(Word) + Send + Sync), stop: &CancellationToken);
+
+    /// The node ends: it is in no listing any more, and what it has claimed and not begun is free. Of one that rests on a
+    /// newer schema only the first is true.
     async fn leave(&self, name: &str) -> Result<()>;
 
     /// Every node, the one heard of last first.
@@ -101,8 +160,9 @@ pub trait Cluster {
         now: Timestamp,
     ) -> Result<bool>;
 
-    /// What one node has seen in a run so far, as its reader wants it; the last word counts.
-    async fn note_part(&self, run: RunId, owner: &str, report: &str) -> Result<()>;
+    /// What one taker of a part (a node that joined once) has seen in a run so far, as its reader wants it; the last word
+    /// counts.
+    async fn note_part(&self, run: RunId, taker: &str, report: &str) -> Result<()>;
 
     /// What the nodes have seen in a run.
     async fn parts(&self, run: RunId) -> Result<Vec<String>>;
@@ -125,4 +185,10 @@ pub trait Cluster {
     /// Takes the next turn, over all nodes: not before `now`, one `interval` after the one before it, and only if it comes
     /// within `patience`. `None`: it does not.
     async fn take_turn(&self, now: Timestamp, interval: TimeDelta, patience: TimeDelta) -> Result<Option<Timestamp>>;
+
+    /// Says how a host stands, for all who ask for that `scope`; a word that is older than the last one is lost.
+    async fn tell_host(&self, scope: &str, word: &HostWord) -> Result<()>;
+
+    /// What was said of hosts since then.
+    async fn host_words(&self, scope: &str, since: Timestamp) -> Result<Vec<HostWord>>;
 }

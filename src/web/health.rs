@@ -15,6 +15,9 @@ use crate::metrics::Levels;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) async fn ready(State(shared): State<Shared>) -> Response {
+    if let Some(why) = shared.context().life.rests() {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("this node takes no work: {why}\n")).into_response();
+    }
     // The wait ends, the question does not: it is a task of its own and never dropped half-way.
     let asked = shared.ask_at(&shared.gauges, |ctx| async move { ctx.store.ping().await });
     if !matches!(tokio::time::timeout(ANSWER_TIMEOUT, asked).await, Ok(Ok(()))) {

@@ -106,6 +106,11 @@ faulty! {
     impl Cluster {
     fn beat(&self, node: &Node, alive_since: Timestamp, lease_until: Timestamp) -> Vec<Node>;
     fn leave(&self, name: &str) -> ();
+    fn rest(&self, node: &Node) -> ();
+    fn upgrade_waits(&self) -> bool;
+    fn in_flight(&self, name: &str) -> bool;
+    fn tell_host(&self, scope: &str, word: &HostWord) -> ();
+    fn host_words(&self, scope: &str, since: Timestamp) -> Vec<HostWord>;
     fn nodes(&self) -> Vec<Node>;
     fn put_shares(&self, run: RunId, fleet: &str, shares: &[Vec<CustomerId>]) -> ();
     fn claim_share(&self, run: RunId, owner: &str, now: Timestamp, lease_until: Timestamp) -> NextShare;
@@ -114,7 +119,7 @@ faulty! {
     fn free_shares(&self, run: RunId, owner: &str) -> ();
     fn adopt_run(&self, run: RunId, owner: &str, now: Timestamp, lease_until: Timestamp) -> ();
     fn close_run(&self, run: RunId, outcome: RunOutcome, counts: RunCounts, detail: Option<&str>, now: Timestamp) -> bool;
-    fn note_part(&self, run: RunId, owner: &str, report: &str) -> ();
+    fn note_part(&self, run: RunId, taker: &str, report: &str) -> ();
     fn parts(&self, run: RunId) -> Vec<String>;
     fn note_logons(&self, run: RunId, accepted: bool, refused: u32) -> Guard;
     fn stop_run(&self, run: RunId, why: &str) -> ();
@@ -125,6 +130,9 @@ faulty! {
     }
     fn shared(&self) -> bool {
         self.inner.shared()
+    }
+    async fn listen(&self, wake: &(dyn Fn(Word) + Send + Sync), stop: &tokio_util::sync::CancellationToken) {
+        self.inner.listen(wake, stop).await;
     }
 }
 

@@ -11,14 +11,16 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
 /// Makes a cluster in $1 and serves it with the programs in $2, run by $3, with the settings in $4; a line `stop MODE` or `start` on the standard
 /// input stops and starts it, the end of the input ends all.
 const SCRIPT: &str = r#"
 cd "$1" || exit 1
 trap '' INT TERM
 serve() {
-    $3 "$2/postgres" -D "$1/data" -k "$1" -c listen_addresses='' $4 -c fsync=off -c full_page_writes=off \
-        -c max_connections=200 -c shared_buffers=64MB -c log_min_messages=warning >>"$1/log" 2>&1 </dev/null &
+    $3 "$2/postgres" -D "$1/data" -k "$1" -c listen_addresses='' -c fsync=off -c full_page_writes=off \
+        -c max_connections=200 -c shared_buffers=64MB -c log_min_messages=warning $4 >>"$1/log" 2>&1 </dev/null &
     server=$!
     n=0
     until $3 "$2/pg_ctl" status -D "$1/data" >/dev/null 2>&1 && ls "$1"/.s.PGSQL.*[0-9] >/dev/null 2>&1 && grep -q ready "$1/data/postmaster.pid"; do
@@ -41,9 +43,36 @@ wait $server 2>/dev/null
 cd / && rm -rf "$1"
 "#;
 
+/// A server that lets in over TLS, and whom it knows.
+pub struct Guarded {
+    pub server: Server,
+    pub port: u16,
+    /// The certificate of its CA.
+    pub ca: PathBuf,
+    /// Another CA's.
+    pub stranger: PathBuf,
+}
+
+impl Guarded {
+    /// A user who owns a new database of that name.
+    pub async fn user(&self, name: &str, password: &str) {
+        let sql = format!("CREATE ROLE {name} LOGIN PASSWORD '{password}'");
+        self.server.execute("postgres", &sql).await;
+        self.server.execute("postgres", &format!("CREATE DATABASE {name} OWNER {name}")).await;
+    }
+
+    /// That user's address; `host`: by which name the server is asked for.
+    pub fn address(&self, name: &str, host: &str, ca: Option<&Path>) -> String {
+        let ca = ca.map(|ca| format!("&sslrootcert={}", ca.display())).unwrap_or_default();
+        format!("postgres://{name}@{host}:{}/{name}?sslmode=verify-full{ca}", self.port)
+    }
+}
+
 /// A server.
 pub struct Server {
     folder: PathBuf,
+    /// In the name of its socket too.
+    port: u16,
     shell: Mutex<(ChildStdin, BufReader<std::process::ChildStdout>)>,
     _child: Child,
     databases: AtomicUsize,
@@ -58,34 +87,50 @@ impl Server {
 
     /// A server that a test may stop and start.
     pub fn start() -> Self {
-        Self::start_with(|_| String::new())
+        Self::start_with(5432, |_| String::new())
     }
 
-    /// A server that also listens on a port, with TLS; its certificate is for `localhost` alone, and stands in the file.
-    pub fn start_tls() -> (Self, u16, PathBuf) {
+    /// A server that is as durable and has as much memory as one without settings of its own.
+    pub fn start_durable() -> Self {
+        let usual = "-c fsync=on -c full_page_writes=on -c shared_buffers=128MB";
+        Self::start_with(5432, |_| usual.to_owned())
+    }
+
+    /// A server that also listens on a port of 127.0.0.1, under TLS alone and for users with a password; its certificate is
+    /// for `localhost`, by a CA of its own. (By its socket it trusts everybody as ever.)
+    pub fn start_guarded() -> Guarded {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut file = PathBuf::new();
-        let server = Self::start_with(|folder| {
-            let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-            let (certificate, key) = (folder.join("server.crt"), folder.join("server.key"));
-            std::fs::write(&certificate, made.cert.pem()).unwrap();
-            std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-            std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-            let owner = std::fs::metadata(folder).unwrap();
-            for file in [&certificate, &key] {
-                std::os::unix::fs::chown(file, Some(owner.uid()), Some(owner.gid())).unwrap();
-            }
-            file = certificate.clone();
+        let (mut ca, mut stranger) = (PathBuf::new(), PathBuf::new());
+        let server = Self::start_with(port, |folder| {
+            let mut params = CertificateParams::new(Vec::new()).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            stranger = folder.join("stranger.crt");
+            std::fs::write(&stranger, params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem()).unwrap();
+            let key = KeyPair::generate().unwrap();
+            ca = folder.join("ca.crt");
+            std::fs::write(&ca, params.self_signed(&key).unwrap().pem()).unwrap();
+            let issuer = Issuer::new(params, key);
+            let key = KeyPair::generate().unwrap();
+            let made = CertificateParams::new(["localhost".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+            let file = |name: &str, text: &str| {
+                let path = folder.join(name);
+                std::fs::write(&path, text).unwrap();
+                std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+                let owner = std::fs::metadata(folder).unwrap();
+                std::os::unix::fs::chown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
+                path.display().to_string()
+            };
             format!(
-                "-c listen_addresses=127.0.0.1 -c port={port} -c ssl=on -c ssl_cert_file={} -c ssl_key_file={}",
-                certificate.display(),
-                key.display()
+                "-c listen_addresses=127.0.0.1 -c port={port} -c ssl=on -c ssl_cert_file={} -c ssl_key_file={} -c hba_file={}",
+                file("server.crt", &made.pem()),
+                file("server.key", &key.serialize_pem()),
+                file("hba", "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n"),
             )
         });
-        (server, port, file)
+        Guarded { server, port, ca, stranger }
     }
 
-    fn start_with(prepare: impl FnOnce(&Path) -> String) -> Self {
+    fn start_with(port: u16, prepare: impl FnOnce(&Path) -> String) -> Self {
         let folder = tempfile::Builder::new().prefix("kigen-pg-").tempdir().unwrap().keep();
         let root = std::fs::metadata(&folder).unwrap().uid() == 0;
         let run = if root { "setpriv --reuid=65534 --regid=65534 --clear-groups" } else { "" };
@@ -104,7 +149,7 @@ impl Server {
             .spawn()
             .unwrap();
         let pipes = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        let server = Self { folder, shell: Mutex::new(pipes), _child: child, databases: AtomicUsize::new(0) };
+        let server = Self { folder, port, shell: Mutex::new(pipes), _child: child, databases: AtomicUsize::new(0) };
         server.expect("ready");
         server
     }
@@ -145,7 +190,28 @@ impl Server {
 
     /// The address of a database.
     pub fn address(&self, name: &str) -> String {
-        format!("postgres://postgres@localhost/{name}?host={}", self.folder.display())
+        format!("postgres://postgres@localhost:{}/{name}?host={}", self.port, self.folder.display())
+    }
+
+    /// The processor time that it has used so far, with its sessions' (proc(5); a tick is a hundredth of a second).
+    pub fn cpu(&self) -> std::time::Duration {
+        let text = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap();
+        let server = text.lines().next().unwrap().trim();
+        let mut ticks = 0;
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+            // Behind the program's name, which may hold anything: state, parent, …
+            let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+            let sum =
+                |places: std::ops::Range<usize>| fields[places].iter().map(|n| n.parse::<u64>().unwrap()).sum::<u64>();
+            if entry.file_name().to_str() == Some(server) {
+                // Its own, and that of sessions that ended.
+                ticks += sum(11..15);
+            } else if fields[1] == server {
+                ticks += sum(11..13);
+            }
+        }
+        std::time::Duration::from_millis(ticks * 10)
     }
 
     /// Runs statements in a database.
@@ -155,6 +221,15 @@ impl Server {
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
     }
+}
+
+/// Asks a database for one number.
+pub async fn number(address: &str, sql: &str) -> i64 {
+    use sqlx::{AssertSqlSafe, Connection};
+    let mut connection = sqlx::postgres::PgConnection::connect(address).await.unwrap();
+    let number = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    number
 }
 
 /// Where the server's programs are: Debian does not put them into the path.

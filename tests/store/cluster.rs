@@ -1,14 +1,15 @@
 //! Nodes, shares of a run, turns of the mail.
 
 use chrono::TimeDelta;
+use kigen::domain::observation::Reason;
 use kigen::domain::plan::NoticeKind::First;
-use kigen::store::{Begun, NextShare, Node, RunCounts, RunId, RunKind, RunOutcome, Store};
+use kigen::store::{Begun, HostStanding, HostWord, NextShare, Node, RunCounts, RunId, RunKind, RunOutcome, Store};
 
 use crate::House;
 use crate::fixtures::*;
 
 fn node(name: &str, minutes: i64) -> Node {
-    Node { name: name.to_owned(), version: "1".to_owned(), started_at: at(0), beat_at: at(minutes) }
+    Node { name: name.to_owned(), version: "1".to_owned(), started_at: at(0), beat_at: at(minutes), resting: false }
 }
 
 async fn shared_out(store: &dyn Store, shares: &[&[&str]]) -> RunId {
@@ -203,4 +204,43 @@ pub async fn many_claimers_share_a_queue(house: &dyn House) {
     let all = sent.len();
     sent.dedup();
     assert_eq!((all, sent.len()), (40, 40), "each by one, none by two");
+}
+
+pub async fn a_node_that_rests_says_so(house: &dyn House) {
+    let store = house.open().await;
+    store.beat(&node(ME, 1), at(-9), at(11)).await.unwrap();
+    store.rest(&node(ME, 2)).await.unwrap();
+    assert_eq!(store.nodes().await.unwrap(), [Node { resting: true, ..node(ME, 2) }]);
+    store.beat(&node(ME, 3), at(-9), at(13)).await.unwrap();
+    assert_eq!(store.nodes().await.unwrap(), [node(ME, 3)], "it works again");
+    assert!(!store.upgrade_waits().await.unwrap());
+    affected(&*store, &["C1"]).await;
+    queue(&*store, "C1", First, "").await;
+    let worker = format!("{ME}/a#0");
+    let id = store.claim(&worker, at(3), at(13)).await.unwrap().unwrap().delivery.id;
+    assert!(!store.in_flight(ME).await.unwrap(), "claimed only");
+    assert!(store.begin_attempt(id, &worker, at(3), at(13)).await.unwrap());
+    assert!(store.in_flight(ME).await.unwrap());
+    assert!(!store.in_flight(OTHER).await.unwrap());
+}
+
+pub async fn the_last_word_on_a_host_counts(house: &dyn House) {
+    let store = house.open().await;
+    let word = |host: &str, minutes, standing| HostWord { host: host.to_owned(), told_at: at(minutes), standing };
+    let paused = HostStanding::Paused { until: at(9), probes: 1 };
+    let given_up = HostStanding::GivenUp { reason: Reason::Connect, detail: "refused".to_owned() };
+    for said in [
+        word("a:443", 1, paused.clone()),
+        word("b:443", 2, paused.clone()),
+        word("b:443", 3, given_up.clone()),
+        word("b:443", 1, HostStanding::Well),
+    ] {
+        store.tell_host("run 1", &said).await.unwrap();
+    }
+    store.tell_host("run 2", &word("a:443", 4, HostStanding::Well)).await.unwrap();
+    let (a, b) = (word("a:443", 1, paused), word("b:443", 3, given_up));
+    assert_eq!(store.host_words("run 1", at(0)).await.unwrap(), [a, b.clone()]);
+    assert_eq!(store.host_words("run 1", at(2)).await.unwrap(), [b], "older words say nothing");
+    store.tell_host("run 1", &word("b:443", 5, HostStanding::Well)).await.unwrap();
+    assert_eq!(store.host_words("run 1", at(2)).await.unwrap(), [word("b:443", 5, HostStanding::Well)]);
 }

@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use tokio::time::Instant;
 
 use super::super::circuit::Circuit;
@@ -17,6 +18,9 @@ use crate::store::CustomerState;
 
 /// After that long every host is believed well again. By then a mail that was put off comes back.
 const MEMORY: Duration = Duration::from_secs(15 * 60);
+
+/// What the nodes' words of hosts are said for here.
+const SCOPE: &str = "deliveries";
 
 pub(super) struct Hosts(Mutex<(Instant, Arc<Circuit>)>);
 
@@ -45,6 +49,9 @@ impl Hosts {
     /// Looks at the customer, if its host is not left in peace just now.
     pub(super) async fn look(&self, ctx: &Context, member: &Member) -> anyhow::Result<Look> {
         let circuit = self.circuit();
+        if ctx.store.shared() {
+            circuit.exchange(ctx, SCOPE, ctx.now() - TimeDelta::from_std(MEMORY).unwrap_or_default()).await;
+        }
         let host = ctx.snapshot.config.connector.host(member.logon.url.as_ref());
         let probe = match circuit.admit(ctx, host.as_deref(), Instant::now()) {
             Admission::Go => false,
@@ -61,6 +68,9 @@ impl Hosts {
         let sign = checked.as_ref().ok().and_then(|c| c.as_ref()).map_or(&Sign::Nothing, |(_, sign)| sign);
         if let Some(news) = circuit.note(host.as_deref(), sign, probe) {
             tracing::warn!("{news}");
+            if ctx.store.shared() {
+                circuit.exchange(ctx, SCOPE, ctx.now()).await;
+            }
         }
         Ok(checked?.map_or(Look::Gone, |(state, _)| Look::Seen(Box::new(state))))
     }

@@ -79,6 +79,9 @@ impl Queue {
     /// When the states cannot be read.
     pub async fn next(&mut self, ctx: &Context, mut shares: Option<&mut Shares>) -> anyhow::Result<Next> {
         let mut others = false;
+        if let Some(shares) = shares.as_deref() {
+            self.circuit.exchange(ctx, &format!("run {}", shares.run.0), shares.since).await;
+        }
         loop {
             let now = Instant::now();
             if let Some(next) = self.unpark(ctx, now) {

@@ -40,6 +40,9 @@ pub enum NextPart {
 /// This node's part in a shared-out run.
 pub struct Shares {
     pub run: RunId,
+    /// Under which name it notes what it saw: one for each time it joins, so that what it saw before, and lost or gave back,
+    /// still counts.
+    pub taker: String,
     /// When the run began: whom anybody looked at since then is done.
     pub since: Timestamp,
     /// Customers left in each share that is ours.
@@ -49,8 +52,9 @@ pub struct Shares {
 
 impl Shares {
     #[must_use]
-    pub fn new(run: RunId, since: Timestamp) -> Self {
-        Self { run, since, left: BTreeMap::new(), of: HashMap::new() }
+    pub fn new(ctx: &Context, run: RunId, since: Timestamp) -> Self {
+        let taker = format!("{}/{}", ctx.owner, ctx.life.joined());
+        Self { run, taker, since, left: BTreeMap::new(), of: HashMap::new() }
     }
 
     /// Shares a run out; from then on others join it.

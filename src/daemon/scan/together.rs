@@ -76,10 +76,11 @@ impl Scan<'_> {
 
     /// A sign of life to the other nodes: what was seen so far.
     pub(super) async fn sign(&mut self, halt: &CancellationToken) -> anyhow::Result<()> {
-        let Some(run) = self.shares.as_ref().map(|shares| shares.run) else { return Ok(()) };
+        let Some(shares) = &self.shares else { return Ok(()) };
+        let (run, taker) = (shares.run, shares.taker.clone());
         self.tell_logons(halt).await?;
         let (ctx, now) = (self.ctx, self.ctx.now());
-        ctx.store.note_part(run, &ctx.owner, &shares::part(&self.report, self.known_before)).await?;
+        ctx.store.note_part(run, &taker, &shares::part(&self.report, self.known_before)).await?;
         let (together, _) = shares::together(ctx, run).await?;
         let lease = now + cluster::lease(ctx, RUN_LEASE);
         ctx.store.adopt_run(run, &ctx.owner, now, lease).await?;
@@ -96,7 +97,8 @@ impl Scan<'_> {
         result: anyhow::Result<()>,
     ) -> anyhow::Result<Scanned> {
         let (ctx, store) = (self.ctx, &self.ctx.store);
-        let noted = store.note_part(run, &ctx.owner, &shares::part(&self.report, self.known_before)).await;
+        let taker = self.shares.as_ref().map_or(&ctx.owner, |shares| &shares.taker);
+        let noted = store.note_part(run, taker, &shares::part(&self.report, self.known_before)).await;
         if result.is_err() || self.report.interrupted {
             store.free_shares(run, &ctx.owner).await?;
             let lease = ctx.snapshot.config.cluster.lease;

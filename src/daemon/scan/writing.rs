@@ -66,7 +66,7 @@ impl Scan<'_> {
             (Some(shares), _) => {
                 // First what was seen, then that it is done: whoever finds all done sums up.
                 let part = shares::part(&self.report, self.known_before);
-                self.ctx.store.note_part(shares.run, &self.ctx.owner, &part).await?;
+                self.ctx.store.note_part(shares.run, &shares.taker, &part).await?;
                 shares.written(self.ctx, &ids).await?;
             }
             (None, Some(run)) => {

@@ -7,20 +7,23 @@
 //! server's own limits.
 
 mod fence;
+mod listening;
+mod upgrading;
 
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgPool, PgPoolOptions};
 use sqlx::{Connection, Executor};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::PostgresState;
 use crate::domain::Timestamp;
 
 use super::sql::{Readers, Tx, failed};
-use super::{Lead, Result, StoreError};
+use super::{Lead, Result, StoreError, Word};
 
 #[cfg(test)]
 pub(super) use fence::{ADOPT, ADVANCE, HOME, MARK};
@@ -44,9 +47,15 @@ pub(in crate::store) const SETTINGS: &str = "SET statement_timeout = '120s'; SET
      SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off; \
      SET client_min_messages = warning";
 
-/// The advisory lock of the state, shared by writers beside each other, exclusive for a writer alone. ("kigen" as a number.)
+/// Takes the advisory lock of the state, shared by writers beside each other, exclusive for a writer alone (461482751342,
+/// "kigen" as a number), and refuses a schema that is newer than we know: see `migrations/postgres/0013_nodes.sql`.
+const ENTER: &str = "SELECT enter_state($1, $2)";
+
+/// The SQLSTATE of that refusal; its detail is the schema's version.
+const NEWER: &str = "KG001";
+
+/// The same lock, for a migration: it waits for whoever writes, and who comes later finds the new schema.
 const STATE_LOCK: &str = "SELECT pg_advisory_xact_lock(461482751342)";
-const STATE_LOCK_SHARED: &str = "SELECT pg_advisory_xact_lock_shared(461482751342)";
 
 /// Held while the schema changes, so that two nodes may start at once.
 const SCHEMA_LOCK: &str = "SELECT pg_advisory_xact_lock(461482751343)";
@@ -59,6 +68,10 @@ const VERSION: &str = "SELECT coalesce(max(version), 0) FROM _sqlx_migrations";
 /// The state in a PostgreSQL database.
 pub(super) struct Postgres {
     pool: PgPool,
+    /// For connections besides the pool's.
+    state: PostgresState,
+    /// The schema that this program knows.
+    known: i64,
     /// The file in which this node remembers which state it saw.
     witness: PathBuf,
 }
@@ -90,7 +103,7 @@ impl Postgres {
             pool.close().await;
             return Err(e);
         }
-        Ok(Self { pool, witness: fence::path_of(state) })
+        Ok(Self { pool, state: state.clone(), known: known(), witness: fence::path_of(state) })
     }
 
     pub(super) fn readers(&self) -> Readers {
@@ -99,19 +112,42 @@ impl Postgres {
 
     /// Begins to write alone: nobody else is in a writing transaction until it ends.
     pub(super) async fn write(&self, what: &'static str) -> Result<Tx> {
-        self.locked(STATE_LOCK).await.map_err(failed(what))
+        self.enter(true, what).await
     }
 
     /// Begins to write beside others who do the same.
     pub(super) async fn write_beside(&self, what: &'static str) -> Result<Tx> {
-        self.locked(STATE_LOCK_SHARED).await.map_err(failed(what))
+        self.enter(false, what).await
     }
 
     /// The lock by a statement of its own: what the next ones see is then what others committed until they had to wait.
-    async fn locked(&self, lock: &'static str) -> sqlx::Result<Tx> {
-        let mut tx = self.pool.begin().await?;
-        sqlx::query(lock).execute(&mut *tx).await?;
+    async fn enter(&self, alone: bool, what: &'static str) -> Result<Tx> {
+        let mut tx = self.pool.begin().await.map_err(failed(what))?;
+        let entered = sqlx::query(ENTER).bind(alone).bind(self.known).execute(&mut *tx).await;
+        entered.map_err(|e| self.newer(&e).unwrap_or_else(|| failed(what)(e)))?;
         Ok(Tx::Postgres(tx))
+    }
+
+    /// The refusal of a schema that is newer than ours.
+    fn newer(&self, error: &sqlx::Error) -> Option<StoreError> {
+        let error = error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?;
+        let found = (error.code() == NEWER).then(|| error.detail()?.parse().ok()).flatten()?;
+        Some(StoreError::Newer { what: self.state.name(), found, known: self.known })
+    }
+
+    /// Begins to write whatever the schema is: only what every version may write (see [`Cluster::rest`](super::Cluster::rest)).
+    pub(super) async fn write_at_any_schema(&self, what: &'static str) -> Result<Tx> {
+        self.pool.begin().await.map(Tx::Postgres).map_err(failed(what))
+    }
+
+    /// See [`Cluster::upgrade_waits`](super::Cluster::upgrade_waits).
+    pub(super) async fn upgrade_waits(&self) -> Result<bool> {
+        upgrading::waits(&self.pool).await.map_err(failed("ask whether a newer kigen waits"))
+    }
+
+    /// See [`Cluster::listen`](super::Cluster::listen).
+    pub(super) async fn listen(&self, wake: &(dyn Fn(Word) + Send + Sync), stop: &CancellationToken) {
+        listening::listen(&self.state, wake, stop).await;
     }
 
     /// Begins to read: one picture until it ends.
@@ -137,10 +173,18 @@ impl Postgres {
     }
 }
 
+/// Options of the address that name files. A connection would fail without them, and not say which.
+const FILES: [&str; 3] = ["sslrootcert", "sslcert", "sslkey"];
+
 fn options(state: &PostgresState) -> Result<PgConnectOptions> {
     let what = state.name();
     let options = PgConnectOptions::from_str(state.url.as_str()).map_err(|e| open_error(&what, e))?;
     let options = options.application_name("kigen");
+    for (key, file) in state.url.query_pairs().filter(|(key, _)| FILES.contains(&key.as_ref())) {
+        if let Err(e) = std::fs::File::open(file.as_ref()) {
+            return Err(StoreError::Open { what, remedy: format!("{key}: cannot read {file}: {e}"), source: None });
+        }
+    }
     match &state.password {
         None => Ok(options),
         Some(source) => match source.read() {
@@ -150,9 +194,14 @@ fn options(state: &PostgresState) -> Result<PgConnectOptions> {
     }
 }
 
-/// In one transaction that other nodes wait for.
+/// The schema that this program knows.
+fn known() -> i64 {
+    MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0)
+}
+
+/// In one transaction that other nodes wait for. Nodes at work are given the time to end what they have under way.
 async fn migrate(what: &str, connection: &mut PgConnection) -> Result<()> {
-    let known = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
+    let known = known();
     let error = |e| open_error(what, e);
     let mut tx = connection.begin().await.map_err(error)?;
     sqlx::query(SCHEMA_LOCK).execute(&mut *tx).await.map_err(error)?;
@@ -172,6 +221,8 @@ async fn migrate(what: &str, connection: &mut PgConnection) -> Result<()> {
         return Err(StoreError::Newer { what: what.to_owned(), found, known });
     }
     if found < known {
+        upgrading::let_others_rest(&mut tx, found, known).await.map_err(error)?;
+        sqlx::query(STATE_LOCK).execute(&mut *tx).await.map_err(error)?;
         // Our own lock, which ends with the transaction, in the place of the migrator's, which ends with the session.
         let migrator = Migrator { locking: false, migrations: MIGRATIONS.migrations.clone(), ..Migrator::DEFAULT };
         migrator.run_direct(None, &mut *tx, false).await.map_err(|e| match e {
@@ -194,7 +245,10 @@ fn open_error(what: &str, source: sqlx::Error) -> StoreError {
 fn remedy(error: &sqlx::Error) -> &'static str {
     let code = error.as_database_error().and_then(|e| e.code());
     match code.as_deref() {
-        Some("28P01" | "28000") => "the server refuses the user or the password; see state_password and pg_hba.conf",
+        Some("28P01" | "28000") => {
+            "the server refuses the user or the password; see state_password (or the file that PGPASSFILE names, mode 0600) \
+             and pg_hba.conf"
+        }
         Some("3D000") => "make the database: createdb --owner=USER DATABASE",
         Some("42501") => "the user must own the database, or may at least create tables in it",
         Some("53300") => "the server has no connection left; raise max_connections",

@@ -8,13 +8,18 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
+use tokio_util::sync::CancellationToken;
 
 use crate::domain::Timestamp;
+use crate::domain::observation::Reason;
 use crate::domain::site::CustomerId;
 
-use super::super::{Cluster, Guard, NextShare, Node, Result, RunCounts, RunId, RunOutcome, Share, StoreError};
+use super::super::{
+    Cluster, Guard, HostStanding, HostWord, NextShare, Node, Result, RunCounts, RunId, RunOutcome, Share, StoreError,
+    Word,
+};
 use super::rows::{self, count, json, millis, time};
-use super::{Sql, db, failed, runs};
+use super::{Engine, Sql, db, failed, runs};
 
 /// Whether a row's owner is the node `?1` or one of its workers.
 macro_rules! of_node {
@@ -24,7 +29,14 @@ macro_rules! of_node {
 }
 
 pub(super) const BEAT: &str = "INSERT INTO nodes (name, version, started_at, beat_at) VALUES (?1, ?2, ?3, ?4) \
-     ON CONFLICT (name) DO UPDATE SET beat_at = excluded.beat_at";
+     ON CONFLICT (name) DO UPDATE SET beat_at = excluded.beat_at, resting = 0";
+pub(super) const REST: &str = "INSERT INTO nodes (name, version, started_at, beat_at, resting) VALUES (?1, ?2, ?3, ?4, 1) \
+     ON CONFLICT (name) DO UPDATE SET beat_at = excluded.beat_at, resting = 1";
+pub(super) const IN_FLIGHT: &str = concat!(
+    "SELECT EXISTS (SELECT 1 FROM deliveries WHERE owner IS NOT NULL AND ",
+    of_node!(),
+    " AND state = 'sending')"
+);
 pub(super) const KEEP_RUNS: &str =
     "UPDATE runs SET lease_until = ?3 WHERE finished_at IS NULL AND owner = ?1 AND lease_until > ?2";
 pub(super) const KEEP_SHARES: &str = "UPDATE shares SET lease_until = ?3 WHERE run IN (SELECT id FROM runs WHERE finished_at IS NULL) \
@@ -40,7 +52,8 @@ pub(super) const KEEP_OPERATOR_MAILS: &str = concat!(
     " AND lease_until > ?2 AND lease_until < ?3"
 );
 pub(super) const FORGET_NODES: &str = "DELETE FROM nodes WHERE beat_at < ?1";
-pub(super) const NODES: &str = "SELECT name, version, started_at, beat_at FROM nodes ORDER BY beat_at DESC, name";
+pub(super) const NODES: &str =
+    "SELECT name, version, started_at, beat_at, resting FROM nodes ORDER BY beat_at DESC, name";
 pub(super) const LEAVE: &str = "DELETE FROM nodes WHERE name = ?1";
 pub(super) const LEAVE_SHARES: &str = "UPDATE shares SET owner = NULL, lease_until = NULL \
      WHERE run IN (SELECT id FROM runs WHERE finished_at IS NULL) AND done_at IS NULL AND owner = ?1";
@@ -86,6 +99,13 @@ pub(super) const TAKE_TURN: &str = "UPDATE turns SET next_at = ?2 + CASE WHEN ne
          WHEN next_at > CAST(?1 AS BIGINT) + ?2 + ?3 THEN CAST(?1 AS BIGINT) + ?2 ELSE next_at END \
      WHERE name = 'mail' AND (next_at <= CAST(?1 AS BIGINT) + ?3 OR next_at > CAST(?1 AS BIGINT) + ?2 + ?3) \
      RETURNING next_at - ?2";
+pub(super) const TELL_HOST: &str = "INSERT INTO hosts (scope, host, told_at, until, probes, reason, detail) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (scope, host) DO UPDATE SET told_at = excluded.told_at, \
+     until = excluded.until, probes = excluded.probes, reason = excluded.reason, detail = excluded.detail \
+     WHERE hosts.told_at <= excluded.told_at";
+pub(super) const FORGET_HOSTS: &str = "DELETE FROM hosts WHERE told_at < ?1";
+pub(super) const HOST_WORDS: &str = "SELECT host, told_at, until, probes, reason, detail FROM hosts \
+     WHERE scope = ?1 AND told_at >= ?2 ORDER BY host";
 
 /// How long a node that is gone is remembered, for `kigen status`.
 const REMEMBERED: TimeDelta = TimeDelta::days(7);
@@ -99,14 +119,45 @@ struct NodeRow {
     version: String,
     started_at: i64,
     beat_at: i64,
+    resting: i64,
 }
 
 impl NodeRow {
     fn node(self) -> Result<Node> {
         let (started_at, beat_at) = (time(self.started_at)?, time(self.beat_at)?);
-        Ok(Node { name: self.name, version: self.version, started_at, beat_at })
+        Ok(Node { name: self.name, version: self.version, started_at, beat_at, resting: self.resting == 1 })
     }
 }
+
+#[derive(sqlx::FromRow)]
+struct HostRow {
+    host: String,
+    told_at: i64,
+    until: Option<i64>,
+    probes: i64,
+    reason: Option<String>,
+    detail: Option<String>,
+}
+
+impl HostRow {
+    fn word(self) -> Result<HostWord> {
+        let standing = match (self.until, self.reason, self.detail) {
+            (None, None, None) => HostStanding::Well,
+            (Some(until), None, None) => HostStanding::Paused { until: time(until)?, probes: count(self.probes)? },
+            (None, Some(reason), Some(detail)) => {
+                let Some(reason) = Reason::parse(&reason) else {
+                    return Err(StoreError::Corrupt(format!("a host given up for {reason:?}")));
+                };
+                HostStanding::GivenUp { reason, detail }
+            }
+            _ => return Err(StoreError::Corrupt("a host that is paused and given up".to_owned())),
+        };
+        Ok(HostWord { host: self.host, told_at: time(self.told_at)?, standing })
+    }
+}
+
+/// What was said of a host is of no use to a later run.
+const HOSTS_REMEMBERED: TimeDelta = TimeDelta::days(2);
 
 #[async_trait]
 impl Cluster for Sql {
@@ -129,9 +180,36 @@ impl Cluster for Sql {
         Ok(self.nodes().await?.into_iter().filter(|node| node.beat_at > alive_since).collect())
     }
 
+    async fn rest(&self, node: &Node) -> Result<()> {
+        const WHAT: &str = "give a sign of life at rest";
+        let query = db::query(REST).bind(&node.name).bind(&node.version).bind(millis(node.started_at));
+        self.change_at_any_schema(WHAT, query.bind(millis(node.beat_at))).await
+    }
+
+    async fn upgrade_waits(&self) -> Result<bool> {
+        match &self.engine {
+            Engine::Sqlite(_) => Ok(false),
+            Engine::Postgres(engine) => engine.upgrade_waits().await,
+        }
+    }
+
+    async fn in_flight(&self, name: &str) -> Result<bool> {
+        let query = db::query_scalar(IN_FLIGHT).bind(name).fetch_one(&self.readers);
+        query.await.map_err(failed("ask whether a mail is in flight"))
+    }
+
+    async fn listen(&self, wake: &(dyn Fn(Word) + Send + Sync), stop: &CancellationToken) {
+        if let Engine::Postgres(engine) = &self.engine {
+            engine.listen(wake, stop).await;
+        }
+    }
+
     async fn leave(&self, name: &str) -> Result<()> {
         const WHAT: &str = "leave the other nodes";
-        let mut tx = self.write_beside(WHAT).await?;
+        let mut tx = match self.write_beside(WHAT).await {
+            Err(StoreError::Newer { .. }) => return self.change_at_any_schema(WHAT, db::query(LEAVE).bind(name)).await,
+            tx => tx?,
+        };
         for leave in [LEAVE, LEAVE_SHARES, LEAVE_DELIVERIES] {
             db::query(leave).bind(name).execute(&mut tx).await.map_err(failed(WHAT))?;
         }
@@ -204,8 +282,8 @@ impl Cluster for Sql {
         runs::finish(self, run, outcome, counts, detail, now).await
     }
 
-    async fn note_part(&self, run: RunId, owner: &str, report: &str) -> Result<()> {
-        let query = db::query(NOTE_PART).bind(run.0).bind(owner).bind(report);
+    async fn note_part(&self, run: RunId, taker: &str, report: &str) -> Result<()> {
+        let query = db::query(NOTE_PART).bind(run.0).bind(taker).bind(report);
         self.change_beside("note a part of a run", query).await?;
         Ok(())
     }
@@ -257,5 +335,38 @@ impl Cluster for Sql {
         let at: Option<i64> = query.fetch_optional(&mut tx).await.map_err(failed(WHAT))?;
         tx.commit().await.map_err(failed(WHAT))?;
         at.map(time).transpose()
+    }
+
+    async fn tell_host(&self, scope: &str, word: &HostWord) -> Result<()> {
+        const WHAT: &str = "say how a host stands";
+        let (until, probes, reason, detail) = match &word.standing {
+            HostStanding::Well => (None, 0, None, None),
+            HostStanding::Paused { until, probes } => (Some(millis(*until)), *probes, None, None),
+            HostStanding::GivenUp { reason, detail } => (None, 0, Some(reason.as_str()), Some(detail.as_str())),
+        };
+        let mut tx = self.write_beside(WHAT).await?;
+        let query = db::query(TELL_HOST).bind(scope).bind(&word.host).bind(millis(word.told_at)).bind(until);
+        query.bind(probes).bind(reason).bind(detail).execute(&mut tx).await.map_err(failed(WHAT))?;
+        let query = db::query(FORGET_HOSTS).bind(millis(word.told_at - HOSTS_REMEMBERED));
+        query.execute(&mut tx).await.map_err(failed(WHAT))?;
+        tx.commit().await.map_err(failed(WHAT))
+    }
+
+    async fn host_words(&self, scope: &str, since: Timestamp) -> Result<Vec<HostWord>> {
+        let query = db::query_as(HOST_WORDS).bind(scope).bind(millis(since)).fetch_all(&self.readers);
+        let rows: Vec<HostRow> = query.await.map_err(failed("ask how the hosts stand"))?;
+        rows.into_iter().map(HostRow::word).collect()
+    }
+}
+
+impl Sql {
+    /// Writes one statement that is right whatever the schema is.
+    async fn change_at_any_schema(&self, what: &'static str, query: db::Query<'_>) -> Result<()> {
+        let mut tx = match &self.engine {
+            Engine::Sqlite(engine) => engine.write(what).await?,
+            Engine::Postgres(engine) => engine.write_at_any_schema(what).await?,
+        };
+        query.execute(&mut tx).await.map_err(failed(what))?;
+        tx.commit().await.map_err(failed(what))
     }
 }
