@@ -135,7 +135,8 @@ faulty! {
     fn commit_looks(&self, changes: &[LookChange]) -> Vec<Committed>;
     fn open_cases(&self) -> Vec<Case>;
     fn commit_pass(&self, change: &PassChange) -> Committed;
-    fn claim(&self, owner: &str, now: Timestamp, lease_until: Timestamp) -> Option<Claimed>;
+    fn claim_several(&self, owner: &str, most: u32, now: Timestamp, lease_until: Timestamp) -> Vec<Claimed>;
+    fn record_and_begin(&self, end: &AttemptEnd, next: &AttemptStart) -> (bool, Result<bool>);
     fn replace_message(&self, id: DeliveryId, owner: &str, message: &Message) -> bool;
     fn begin_attempt(&self, id: DeliveryId, owner: &str, now: Timestamp, lease_until: Timestamp) -> bool;
     fn record_attempt(&self, id: DeliveryId, owner: &str, attempt: &Attempt, state: &DeliveryState, recipients: &[Recipient], now: Timestamp) -> bool;
