@@ -38,7 +38,7 @@ pub(super) const END_LOST_ATTEMPT: &str = "UPDATE attempts SET finished_at = ?2,
          AND (finished_at IS NULL OR outcome = 'unknown')";
 
 pub(super) const SETTLE_RECIPIENTS: &str = "UPDATE recipients SET state = j.value ->> 1, reply = j.value ->> 2 \
-     FROM json_each(?2) AS j WHERE recipients.delivery = ?1 AND recipients.address = j.value ->> 0";
+     FROM jsonb_each(?2) AS j WHERE recipients.delivery = ?1 AND recipients.address = j.value ->> 0";
 
 pub(super) const TAKE_ORPHANS: &str = "UPDATE deliveries SET owner = ?1, lease_until = ?4 \
      WHERE state = 'sending' AND owner <> ?1 AND (?2 OR lease_until <= ?3) RETURNING id";

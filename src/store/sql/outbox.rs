@@ -44,7 +44,7 @@ pub(super) const QUEUE: &str = "INSERT INTO deliveries (customer, campaign, roun
      RETURNING id";
 
 pub(super) const ADDRESS: &str = "INSERT INTO recipients (delivery, position, address, state) \
-     SELECT ?1, key, value ->> 0, 'pending' FROM json_each(?2)";
+     SELECT ?1, key, value ->> 0, 'pending' FROM jsonb_each(?2)";
 
 pub(super) const STORE_RAW: &str = "INSERT INTO messages (delivery, raw) VALUES (?1, ?2)";
 

@@ -18,33 +18,33 @@ use super::{Tx, db, failed};
 pub(super) const BEGIN_SET: &str = concat!(
     "UPDATE deliveries AS d SET state = 'sending', attempts = d.attempts + 1, \
          lease_until = CAST(j.value ->> 3 AS BIGINT), state_at = CAST(j.value ->> 2 AS BIGINT) \
-     FROM json_each(?1) AS j WHERE d.id = CAST(j.value ->> 0 AS BIGINT) AND d.owner = j.value ->> 1 AND d.state = 'queued' AND ",
+     FROM jsonb_each(?1) AS j WHERE d.id = CAST(j.value ->> 0 AS BIGINT) AND d.owner = j.value ->> 1 AND d.state = 'queued' AND ",
     free_of_holds!(),
     " RETURNING id, attempts"
 );
 
 pub(super) const OPEN_ATTEMPT_SET: &str = "INSERT INTO attempts (delivery, number, owner, started_at) \
      SELECT CAST(value ->> 0 AS BIGINT), CAST(value ->> 1 AS BIGINT), value ->> 2, CAST(value ->> 3 AS BIGINT) \
-     FROM json_each(?1)";
+     FROM jsonb_each(?1)";
 
 pub(super) const GIVE_BACK_SET: &str = "UPDATE deliveries SET owner = NULL, lease_until = NULL \
-     FROM json_each(?1) AS j \
+     FROM jsonb_each(?1) AS j \
      WHERE deliveries.id = CAST(j.value ->> 0 AS BIGINT) AND deliveries.owner = j.value ->> 1 AND deliveries.state = 'queued'";
 
 pub(super) const SETTLE_SET: &str = "UPDATE deliveries SET state = j.value ->> 2, held = j.value ->> 3, \
          not_before = coalesce(CAST(j.value ->> 4 AS BIGINT), deliveries.not_before), detail = j.value ->> 5, \
          unknown_before = CASE WHEN CAST(j.value ->> 6 AS BIGINT) = 1 THEN 1 ELSE deliveries.unknown_before END, owner = NULL, lease_until = NULL, \
          state_at = CAST(j.value ->> 7 AS BIGINT) \
-     FROM json_each(?1) AS j \
+     FROM jsonb_each(?1) AS j \
      WHERE deliveries.id = CAST(j.value ->> 0 AS BIGINT) AND deliveries.owner = j.value ->> 1 AND deliveries.state = 'sending' \
      RETURNING id, customer, campaign, kind, milestone, attempts";
 
 pub(super) const END_ATTEMPT_SET: &str = "UPDATE attempts SET finished_at = CAST(j.value ->> 2 AS BIGINT), \
-         outcome = j.value ->> 3, reply = j.value ->> 4 FROM json_each(?1) AS j \
+         outcome = j.value ->> 3, reply = j.value ->> 4 FROM jsonb_each(?1) AS j \
      WHERE attempts.delivery = CAST(j.value ->> 0 AS BIGINT) AND attempts.number = CAST(j.value ->> 1 AS BIGINT) AND attempts.finished_at IS NULL";
 
 pub(super) const SETTLE_RECIPIENTS_SET: &str = "UPDATE recipients SET state = j.value ->> 2, reply = j.value ->> 3 \
-     FROM json_each(?1) AS j WHERE recipients.delivery = CAST(j.value ->> 0 AS BIGINT) AND recipients.address = j.value ->> 1";
+     FROM jsonb_each(?1) AS j WHERE recipients.delivery = CAST(j.value ->> 0 AS BIGINT) AND recipients.address = j.value ->> 1";
 
 /// Hands out due deliveries to each in turn. One that nobody can read is an error: alone, its claimant sets it aside.
 pub(super) async fn claim(tx: &mut Tx, claims: &[&Claim]) -> Result<Vec<Vec<Claimed>>> {
