@@ -1,6 +1,9 @@
-//! How fast mail leaves: the whole way out of the durable outbox against Postfix's `smtp-source`, into the same `smtp-sink`
-//! in the same run; whether a configured rate is kept; and the outbox alone, queueing and settling. `KIGEN_BENCH_MAILS`,
-//! `KIGEN_BENCH_PACED` (with `KIGEN_BENCH_RATE` a second) and `KIGEN_BENCH_QUEUE` set the sizes; 0 leaves a part out.
+//! How fast mail leaves: the whole way out of the durable outbox against Postfix's `smtp-source` and, over one connection,
+//! Python's `smtplib`, into the same `smtp-sink` in the same run; whether a configured rate is kept; and the outbox alone,
+//! queueing and settling. `KIGEN_BENCH_MAILS`, `KIGEN_BENCH_PACED` (with `KIGEN_BENCH_RATE` a second) and
+//! `KIGEN_BENCH_QUEUE` set the sizes; `KIGEN_BENCH_CONNECTIONS` (such as `1,16`) says over how many. 0 leaves a part out.
+//!
+//! The mails have about 12 KB: a first notice in an operator's own short wording. (The built-in one has three times that.)
 //!
 //! Needs Debian's package `postfix` for `smtp-sink` and `smtp-source`; without them only the outbox alone is measured.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench may")]
@@ -84,12 +87,19 @@ async fn sending(mails: usize) {
         return;
     };
     let world = World::new(mails, sink.1).await;
-    let length = world.message_length().await;
+    let length = world.message().await.len();
     println!("{mails} mails of {length} octets into smtp-sink");
     println!("{:<28} {:>11} {:>10} {:>14}", "", "connections", "mails/s", "CPU us/mail");
-    for connections in [1, 4, 16] {
+    let connections = std::env::var("KIGEN_BENCH_CONNECTIONS").unwrap_or_else(|_| "1,4,16".to_owned());
+    for connections in connections.split(',').map(|text| text.parse().unwrap()) {
         let (took, cpu) = source(sink.1, connections, mails, length);
         row("smtp-source -d", connections, mails, took, cpu);
+        if connections == 1 {
+            match smtplib(sink.1, mails, &world.message().await) {
+                Some((took, cpu)) => row("smtplib, connection kept", 1, mails, took, cpu),
+                None => println!("smtplib: no python3 here, left out"),
+            }
+        }
         let (took, cpu) = world.deliver(connections, Rate { count: 1_000_000, per: Duration::from_secs(1) }).await;
         row("kigen, durable outbox", connections, mails, took, cpu);
     }
@@ -130,6 +140,29 @@ fn source(port: u16, connections: usize, mails: usize, length: usize) -> (Durati
     (started.elapsed(), cpu("/proc/self/stat", 2) - before)
 }
 
+/// Python's own client over one connection that it keeps, with the same bytes; the interpreter's start is not counted.
+fn smtplib(port: u16, mails: usize, message: &[u8]) -> Option<(Duration, Duration)> {
+    const SCRIPT: &str = "
+import smtplib, sys, time
+message = sys.stdin.buffer.read()
+smtp = smtplib.SMTP('127.0.0.1', int(sys.argv[1]))
+began, cpu = time.perf_counter(), time.process_time()
+for _ in range(int(sys.argv[2])):
+    smtp.sendmail('from@vendor.example', ['to@customer.example'], message)
+print(int(1e6 * (time.perf_counter() - began)), int(1e6 * (time.process_time() - cpu)))
+smtp.quit()
+";
+    let mut python = Command::new("python3");
+    python.args(["-c", SCRIPT, &port.to_string(), &mails.to_string()]);
+    let mut python = python.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().ok()?;
+    std::io::Write::write_all(&mut python.stdin.take().unwrap(), message).unwrap();
+    let said = python.wait_with_output().unwrap();
+    assert!(said.status.success());
+    let said = String::from_utf8(said.stdout).unwrap();
+    let mut micros = said.split_whitespace().map(|n| Duration::from_micros(n.parse().unwrap()));
+    Some((micros.next().unwrap(), micros.next().unwrap()))
+}
+
 /// User and system time of this process (0), or of its ended children (2), in clock ticks of 10 ms.
 fn cpu(path: &str, offset: usize) -> Duration {
     let text = std::fs::read_to_string(path).unwrap();
@@ -152,13 +185,21 @@ impl World {
             csv.push_str(&format!("C{n:06},株式会社{n},admin@c{n}.example,c{n},secret\n"));
         }
         private(&world.path("customers.csv"), &csv);
-        private(&world.path("config.toml"), &configuration(port));
+        world.configure(port);
         let ctx = world.open().await;
         affect_all(&ctx).await;
         notify::pass(&ctx, None, &CancellationToken::new(), &Silent).await.unwrap();
         ctx.store.backup(&world.path("queued.db")).await.unwrap();
         ctx.store.close().await;
         world
+    }
+
+    fn configure(&self, port: u16) {
+        private(&self.path("config.toml"), &configuration(port));
+        std::fs::create_dir(self.path("templates")).unwrap();
+        for (name, text) in [("first.ja.txt", SHORT_TEXT), ("first.ja.html", SHORT_HTML)] {
+            private(&self.path("templates").join(name), text);
+        }
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -170,18 +211,25 @@ impl World {
         app::open_with(snapshot, Arc::new(SystemClock)).await.unwrap()
     }
 
-    async fn message_length(&self) -> usize {
+    /// One of the waiting messages.
+    async fn message(&self) -> Vec<u8> {
+        std::fs::copy(self.path("queued.db"), self.path("kigen.db")).unwrap();
         let ctx = self.open().await;
         let queued = ctx.store.deliveries(&OutboxFilter { limit: Some(1), ..OutboxFilter::default() }).await.unwrap();
-        let length = ctx.store.delivery(queued[0].id).await.unwrap().unwrap().0.message.raw.len();
+        let message = ctx.store.delivery(queued[0].id).await.unwrap().unwrap().0.message.raw;
         ctx.store.close().await;
-        length
+        self.remove();
+        message
     }
 
-    async fn deliver(&self, connections: usize, rate: Rate) -> (Duration, Duration) {
+    fn remove(&self) {
         for end in ["", "-wal", "-shm"] {
             let _ = std::fs::remove_file(self.path(&format!("kigen.db{end}")));
         }
+    }
+
+    async fn deliver(&self, connections: usize, rate: Rate) -> (Duration, Duration) {
+        self.remove();
         std::fs::copy(self.path("queued.db"), self.path("kigen.db")).unwrap();
         let mut ctx = self.open().await;
         let snapshot = Arc::get_mut(&mut ctx.snapshot).unwrap();
@@ -205,6 +253,29 @@ fn private(path: &Path, text: &str) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
+const SHORT_TEXT: &str = r#"{% include "_addressee.ja.txt" %}
+{% include "_effect.ja.txt" %}
+
+{% include "_summary.ja.txt" %}
+
+{% include "_before.ja.txt" %}
+
+{% include "_ending.ja.txt" %}
+"#;
+
+const SHORT_HTML: &str = r#"{% extends "_layout.html" %}
+{% block headline %}{{ deadline }}までに認証方式の変更をお願いします{% endblock %}
+{% block body %}
+{% import "_shapes.html" as s %}
+{% include "_addressee.ja.html" %}
+{% call s.p() %}
+{% include "_effect.ja.html" %}
+{% endcall %}
+{% include "_before.ja.html" %}
+{% include "_ending.ja.html" %}
+{% endblock %}
+"#;
+
 fn configuration(port: u16) -> String {
     let deadline = SystemClock.now().date_naive() + TimeDelta::days(40);
     format!(
@@ -224,6 +295,7 @@ kind = "exlook"
 [[campaign]]
 id = "exchange-online-basic-auth"
 deadline = {deadline}
+templates = "templates/"
 [mail]
 from = "ExLook サポート <support@vendor.example>"
 support = {{ name = "ExLook サポート窓口", email = "support@vendor.example", phone = "03-0000-0000" }}
@@ -292,7 +364,7 @@ async fn alone(mails: usize) {
     let mut csv = "customer_id,name,email,account,password\n".to_owned();
     (0..mails).for_each(|n| csv.push_str(&format!("C{n:06},株式会社{n},admin@c{n}.example,c{n},secret\n")));
     private(&world.path("customers.csv"), &csv);
-    private(&world.path("config.toml"), &configuration(9));
+    world.configure(9);
     let ctx = world.open().await;
     affect_all(&ctx).await;
     println!("\n{mails} deliveries in the outbox alone");

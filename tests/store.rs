@@ -171,7 +171,11 @@ promises! {
         what_nobody_can_read_is_set_aside,
         in_flight_and_unreadable_is_unknown,
         reminders_answer_what_was_sent,
-        a_case_knows_what_was_told;
+        a_case_knows_what_was_told,
+        several_are_claimed_in_the_order_of_the_queue,
+        one_ends_and_the_next_begins,
+        the_end_stands_where_the_next_one_may_not_begin,
+        who_lost_the_first_still_begins_the_next;
     desk:
         holds_keep_back_what_was_not_approved_after,
         a_hold_set_after_the_claim_takes_it_away,

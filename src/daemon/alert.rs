@@ -257,7 +257,7 @@ pub async fn of_contacts(ctx: &Context) {
     stands(ctx, Cause::DeadContact, dead.into_iter().map(alert).collect()).await;
 }
 
-/// What became of a notice that was sent, and what that says of the way out.
+/// What became of a notice that was sent. What that says of the way out is [`way_out`]'s.
 pub async fn of_attempt(ctx: &Context, delivery: &Delivery, attempt: &Attempt, state: &DeliveryState) {
     let key = &delivery.facts.key;
     let cause = match state {
@@ -274,7 +274,6 @@ pub async fn of_attempt(ctx: &Context, delivery: &Delivery, attempt: &Attempt, s
         let customer = named(ctx, &key.customer);
         raise(ctx, &[NewAlert { cause, key: delivery.id.to_string(), customer, detail }]).await;
     }
-    way_out(ctx, attempt).await;
 }
 
 /// Notices that came back because of us, and what the recipients' servers said: told at once, every further mail may go the

@@ -1,14 +1,20 @@
 //! From the outbox to the server: claim, look again, send, record.
 //!
-//! A worker owns one connection and settles each mail before it takes the next, so a crash leaves at most one mail a
+//! A worker owns one connection and settles each mail before the next one begins, so a crash leaves at most one mail a
 //! connection in doubt. Nothing here is cancelled between the first byte and the record of its outcome; a stop takes
 //! effect between two mails. A worker that meets an error goes on with the next mail: one bad mail, a busy disk or a secret
 //! that cannot be read just now must not end the delivery of all others.
+//!
+//! `stock` claims mails ahead for all workers, `line` gives turns by the rate, `ready` looks again, `chain` sends one mail
+//! after the other, `outcome` writes down what became of each.
 
 mod blocked;
+mod chain;
 mod hosts;
 mod line;
+mod outcome;
 mod ready;
+mod stock;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,18 +26,18 @@ use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 
 use self::blocked::Blocked;
+use self::chain::{Next, Step};
 use self::hosts::Hosts;
 use self::line::{Line, Place};
-use self::ready::{Prepared, prepare};
+use self::outcome::{End, WayOut, named};
+use self::stock::{Orders, Supply};
 use super::progress::Progress;
 use super::{Context, alert, cluster, local, operators, reload::Live};
 use crate::config::{MailConfig, Mode, TransportConfig};
-use crate::domain::delivery::{
-    Attempt, BLOCKED_WAIT, DeliveryId, DeliveryState, Outcome, RecipientState, RetryPolicy, settle,
-};
+use crate::domain::delivery::{Attempt, BLOCKED_WAIT, DeliveryId, DeliveryState, Outcome};
+use crate::mail::Transport;
 use crate::mail::pace::Pace;
-use crate::mail::{Outgoing, StillOurs, Transport};
-use crate::store::{Claimed, Delivery, RunCounts, SiteCounts, StoreError};
+use crate::store::{RunCounts, SiteCounts, StoreError};
 
 /// How long a claim lasts where no node gives signs of life: longer than the longest wait for an answer (10 minutes after
 /// the final dot).
@@ -49,11 +55,6 @@ const ERROR_WAIT: Duration = Duration::from_secs(15);
 /// How long a mail in flight may take to its end once a stop is asked for. Then it is left to the next start, which settles
 /// it as unknown: a server may take 10 minutes for its answer, a service has 10 seconds to stop.
 const STOP_GRACE: Duration = Duration::from_secs(8);
-
-/// How an outcome that cannot be written down is held on to: what the server said is worth more than the next mail.
-const RECORD_WAIT: Duration = Duration::from_secs(2);
-/// How often a command tries; the daemon never gives up.
-const RECORD_TRIES: u32 = 30;
 
 /// How often it is asked whether another node died with a mail in flight.
 const ORPHANS_EVERY: Duration = Duration::from_secs(2);
@@ -88,13 +89,17 @@ pub struct Delivered {
 /// What all workers share.
 struct Shared {
     live: Arc<Live>,
-    line: Line,
+    /// In whose name mails are claimed, begun and recorded. One for all workers: a mail is in the hands of one of them, and
+    /// the statements that begin and record it go through once.
+    owner: String,
+    line: Arc<Line>,
     done: Mutex<Delivered>,
     until: Until,
     wake: Arc<Notify>,
     stop: CancellationToken,
     blocked: Blocked,
     hosts: Hosts,
+    way_out: WayOut,
 }
 
 /// A name for claims that no process before this one had: in a container the host and the process number are the same
@@ -133,10 +138,12 @@ pub async fn deliver(
     let shared = Arc::new(Shared {
         blocked: Blocked::load(&ctx, until).await?,
         hosts: Hosts::new(),
-        line: match (pace, ctx.store.shared()) {
+        way_out: WayOut::default(),
+        line: Arc::new(match (pace, ctx.store.shared()) {
             (Some(pace), true) => Line::of_all_nodes(pace, Arc::clone(&ctx.store), ctx.now()),
             (pace, _) => Line::new(pace, ctx.now()),
-        },
+        }),
+        owner,
         live,
         done: Mutex::default(),
         until,
@@ -144,12 +151,16 @@ pub async fn deliver(
         stop: stop.child_token(),
     });
     let mut workers = tokio::task::JoinSet::new();
+    let (orders, clerk) = stock::open(Arc::clone(&shared), connections);
+    workers.spawn(clerk);
     for number in 0..connections {
-        let (shared, progress) = (Arc::clone(&shared), Arc::clone(&progress));
-        // Each with a name of its own, so that no worker can go on with what another one has.
-        let owner = format!("{owner}#{number}");
-        workers.spawn(async move { worker(&shared, number, &owner, progress.as_ref()).await });
+        let (shared, orders, progress) = (Arc::clone(&shared), orders.clone(), Arc::clone(&progress));
+        let (counts, next) = (RunCounts::default(), Next::Unasked);
+        let worker = Worker { shared, number, orders, progress, counts, way: None, next };
+        workers.spawn(worker.run());
     }
+    // The workers' are the last ones: with them the stock ends.
+    drop(orders);
     let first_error = join(&mut workers, &shared.stop, &stop).await;
     let done = *shared.done.lock().await;
     first_error.map_or(Ok(done), Err)
@@ -204,137 +215,116 @@ async fn recover(ctx: &Context, owner: &str, all: bool) -> anyhow::Result<()> {
     for orphan in orphans {
         let attempt = Attempt::whole(Outcome::Unknown, "the sending process ended before it heard the answer");
         tracing::warn!(delivery = %orphan.delivery.id, "{} was in flight when its process ended: acceptance unknown", named(&orphan.delivery));
-        record(ctx, owner, &orphan.delivery, &attempt).await?;
+        let end = End::new(ctx, owner, orphan.delivery, attempt);
+        outcome::record(ctx, &end, &WayOut::default()).await?;
     }
     Ok(())
 }
 
-/// Settles an attempt by the policy and writes it down.
-async fn record(
-    ctx: &Context,
-    owner: &str,
-    delivery: &Delivery,
-    attempt: &Attempt,
-) -> crate::store::Result<DeliveryState> {
-    let now = ctx.now();
-    let retry = RetryPolicy { unknown: ctx.snapshot.config.mail.unknown, ..RetryPolicy::default() };
-    // A server that refuses *us* says nothing of the mail: such attempts do not use up its tries.
-    let tries = delivery.attempts.saturating_sub(delivery.blocked);
-    let (state, recipients) = settle(tries, delivery.unknown_before, &delivery.recipients, attempt, &retry, now);
-    let kept = ctx.store.record_attempt(delivery.id, owner, attempt, &state, &recipients, now).await?;
-    if !kept {
-        tracing::error!(delivery = %delivery.id, "the claim of the {} was lost while it was sent; the attempt is recorded", named(delivery));
-    }
-    alert::of_attempt(ctx, delivery, attempt, &state).await;
-    Ok(state)
+/// One connection, and what is known of the mail after this one.
+struct Worker {
+    shared: Arc<Shared>,
+    number: usize,
+    orders: Orders,
+    progress: Arc<dyn Progress>,
+    counts: RunCounts,
+    way: Option<Box<dyn Transport>>,
+    next: Next,
 }
 
-/// The same, and does not let go: a full or busy disk must not turn what the server said into "unknown".
-async fn record_surely(
-    shared: &Shared,
-    ctx: &Context,
-    owner: &str,
-    delivery: &Delivery,
-    attempt: &Attempt,
-) -> anyhow::Result<DeliveryState> {
-    let mut tries = 0_u32;
-    loop {
-        tries = tries.saturating_add(1);
-        let stopping = shared.stop.is_cancelled();
-        match record(ctx, owner, delivery, attempt).await {
-            Ok(state) => return Ok(state),
-            // It will never be ours to write: another node settles it as unknown.
-            Err(error @ StoreError::Newer { .. }) => {
-                return Err(error).context("what became of a mail cannot be written down");
-            }
-            Err(error) if stopping || (shared.until == Until::Drained && tries >= RECORD_TRIES) => {
-                return Err(error).context("what became of a mail cannot be written down");
-            }
-            Err(error) => {
-                let error = anyhow::Error::from(error);
-                tracing::error!(delivery = %delivery.id, "what became of the {} cannot be written down: {error:#}", named(delivery));
-            }
+impl Worker {
+    async fn run(mut self) -> anyhow::Result<()> {
+        let result = self.rounds().await;
+        self.give_back_next().await;
+        if let Some(mut way) = self.way.take() {
+            way.close().await;
         }
-        tokio::select! {
-            () = shared.stop.cancelled() => {}
-            () = tokio::time::sleep(RECORD_WAIT) => {}
-        }
+        tracing::debug!(number = self.number, "mail worker ends");
+        result
     }
-}
 
-async fn worker(shared: &Shared, number: usize, owner: &str, progress: &dyn Progress) -> anyhow::Result<()> {
-    let mut transport: Option<Box<dyn Transport>> = None;
-    let mut next = Next::Unasked;
-    let mut counts = RunCounts::default();
-    let mut result = Ok(());
-    let mut orphans_at = tokio::time::Instant::now();
-    while !shared.stop.is_cancelled() {
-        // Register for the wake-up before looking, or one between the look and the wait would be lost.
-        let woken = shared.wake.notified();
-        let ctx = shared.live.context();
-        if ctx.life.rests().is_some() {
-            if let Next::Mail(mail) = std::mem::replace(&mut next, Next::Unasked) {
-                give_back(&ctx, owner, mail.claimed.delivery.id, "this node takes no work any more").await;
-            }
-            tokio::select! {
-                () = shared.stop.cancelled() => {}
-                () = tokio::time::sleep(POLL) => {}
-            }
-            continue;
-        }
-        if number == 0 && ctx.store.shared() && orphans_at.elapsed() >= ORPHANS_EVERY {
-            orphans_at = tokio::time::Instant::now();
-            if let Err(error) = recover(&ctx, owner, false).await {
-                tracing::error!("what other nodes left in flight is not settled yet: {error:#}");
-            }
-        }
-        let told = match number {
-            0 => tell_operators(shared, &ctx, owner, &mut transport).await,
-            _ => Ok(false),
-        };
-        match told {
-            Ok(true) => continue,
-            Ok(false) => {}
-            // Customers' mail goes on; the next round tries again.
-            Err(error) => tracing::error!("the operators' mail rests: {error:#}"),
-        }
-        let wait = match step(shared, &ctx, owner, &mut transport, &mut next).await {
-            Ok(Step::Settled(state)) => {
-                tally(shared, &state).await;
-                counts.queued += 1;
-                progress.step(&counts, &SiteCounts::default());
+    async fn rounds(&mut self) -> anyhow::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let mut orphans_at = tokio::time::Instant::now();
+        while !shared.stop.is_cancelled() {
+            // Register for the wake-up before looking, or one between the look and the wait would be lost.
+            let woken = shared.wake.notified();
+            let ctx = shared.live.context();
+            if ctx.life.rests().is_some() {
+                self.give_back_next().await;
+                tokio::select! {
+                    () = shared.stop.cancelled() => {}
+                    () = tokio::time::sleep(POLL) => {}
+                }
                 continue;
             }
-            Ok(Step::GivenBack) => continue,
-            Ok(Step::NotYet(wait)) => wait,
-            Ok(Step::Idle(_)) if shared.until == Until::Drained => break,
-            Ok(Step::Idle(wait)) => wait.min(POLL),
-            Err(error) if shared.until == Until::Drained => {
-                result = Err(error);
-                break;
+            let first = self.number == 0;
+            if first && ctx.store.shared() && orphans_at.elapsed() >= ORPHANS_EVERY {
+                orphans_at = tokio::time::Instant::now();
+                // In a name of its own: what this node itself had for too long is an orphan too.
+                if let Err(error) = recover(&ctx, &format!("{}#0", shared.owner), false).await {
+                    tracing::error!("what other nodes left in flight is not settled yet: {error:#}");
+                }
             }
-            Err(error) => {
-                tracing::error!("mail delivery rests for {} s: {error:#}", ERROR_WAIT.as_secs());
-                ERROR_WAIT
+            match if first { tell_operators(&shared, &ctx, &mut self.way).await } else { Ok(false) } {
+                Ok(true) => continue,
+                Ok(false) => {}
+                // Customers' mail goes on; the next round tries again.
+                Err(error) => tracing::error!("the operators' mail rests: {error:#}"),
             }
+            let wait = match self.send_some(&ctx).await {
+                Ok(Step::Again) => continue,
+                Ok(Step::NotYet(wait)) => wait,
+                Ok(Step::Idle(_)) if shared.until == Until::Drained => return Ok(()),
+                Ok(Step::Idle(wait)) => wait.min(POLL),
+                Err(error) if shared.until == Until::Drained => return Err(error),
+                Err(error) => {
+                    tracing::error!("mail delivery rests for {} s: {error:#}", ERROR_WAIT.as_secs());
+                    ERROR_WAIT
+                }
+            };
+            if let Some(mut idle) = self.way.take() {
+                idle.close().await;
+            }
+            tokio::select! {
+                () = woken => {}
+                () = shared.stop.cancelled() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What is in hand or on its way here goes back to the queue.
+    async fn give_back_next(&mut self) {
+        let mail = match std::mem::replace(&mut self.next, Next::Unasked) {
+            Next::Unasked => None,
+            Next::Mail(mail) => Some(mail),
+            Next::Asked(order) => match order.answer().await {
+                Ok(Supply::Mail(mail)) => Some(mail),
+                Ok(Supply::Nothing(_)) | Err(_) => None,
+            },
         };
-        if let Some(mut idle) = transport.take() {
-            idle.close().await;
-        }
-        tokio::select! {
-            () = woken => {}
-            () = shared.stop.cancelled() => {}
-            () = tokio::time::sleep(wait) => {}
+        if let Some(mail) = mail {
+            let ctx = self.shared.live.context();
+            give_back(&ctx, &self.shared.owner, mail.claimed.delivery.id, "the sender stopped before its turn").await;
         }
     }
-    if let Next::Mail(mail) = next {
-        give_back(&shared.live.context(), owner, mail.claimed.delivery.id, "the sender stopped before its turn").await;
+
+    /// One mail is settled.
+    async fn tally(&mut self, state: &DeliveryState) {
+        let mut done = self.shared.done.lock().await;
+        match state {
+            DeliveryState::Sent => done.sent += 1,
+            DeliveryState::Queued { .. } | DeliveryState::Held(_) | DeliveryState::Sending => done.deferred += 1,
+            DeliveryState::Failed => done.failed += 1,
+            DeliveryState::Unknown => done.unknown += 1,
+            DeliveryState::Dropped => done.dropped += 1,
+        }
+        drop(done);
+        self.counts.queued += 1;
+        self.progress.step(&self.counts, &SiteCounts::default());
     }
-    if let Some(mut transport) = transport {
-        transport.close().await;
-    }
-    tracing::debug!(owner, "mail worker ends");
-    result
 }
 
 /// Sends one mail to the operators, if one waits: at any hour, in any mode, whatever is held. Only a server that refuses
@@ -342,14 +332,13 @@ async fn worker(shared: &Shared, number: usize, owner: &str, progress: &dyn Prog
 async fn tell_operators(
     shared: &Shared,
     ctx: &Context,
-    owner: &str,
     transport: &mut Option<Box<dyn Transport>>,
 ) -> anyhow::Result<bool> {
-    let now = ctx.now();
+    let (now, owner) = (ctx.now(), shared.owner.as_str());
     if shared.blocked.stands_anywhere(ctx, now).await? {
         return Ok(false);
     }
-    let Ok(place) = shared.line.enter().await? else { return Ok(false) };
+    let Some(place) = shared.line.enter(1).await?.ok().and_then(|mut places| places.pop()) else { return Ok(false) };
     let Some(mail) = ctx.store.claim_operator_mail(owner, now, now + cluster::lease(ctx, LEASE)).await? else {
         return Ok(false);
     };
@@ -368,105 +357,6 @@ async fn tell_operators(
     Ok(true)
 }
 
-/// What one round of a worker came to.
-enum Step {
-    /// One mail was sent, or dropped, and that is written down.
-    Settled(DeliveryState),
-    /// One was claimed and went back to the queue.
-    GivenBack,
-    /// Something is due, but its turn by the rate is that far away.
-    NotYet(Duration),
-    /// Nothing is to be done for that long.
-    Idle(Duration),
-}
-
-/// A mail in a worker's hands, and its place in the line.
-struct InHand<'a> {
-    claimed: Claimed,
-    place: Place<'a>,
-}
-
-/// What a worker knows of its next mail.
-enum Next<'a> {
-    Unasked,
-    /// Claimed while the outcome of the one before was written down: one wait for the disk instead of two.
-    Mail(Box<InHand<'a>>),
-    /// It could not be claimed, which is the next round's to say.
-    Trouble(anyhow::Error),
-}
-
-async fn step<'a>(
-    shared: &'a Shared,
-    ctx: &Context,
-    owner: &str,
-    transport: &mut Option<Box<dyn Transport>>,
-    next: &mut Next<'a>,
-) -> anyhow::Result<Step> {
-    let mail = match std::mem::replace(next, Next::Unasked) {
-        Next::Mail(mail) => *mail,
-        Next::Trouble(error) => return Err(error),
-        Next::Unasked => match take(shared, ctx, owner).await? {
-            Ok(mail) => mail,
-            Err(nothing) => return Ok(nothing),
-        },
-    };
-    let id = mail.claimed.delivery.id;
-    let sent = send(shared, ctx, owner, mail, transport, next).await;
-    if sent.is_err() {
-        // If it has not left, somebody may try again before the lease runs out; if it has, this changes nothing.
-        give_back(ctx, owner, id, "an error came between").await;
-    }
-    Ok(sent?.map_or(Step::GivenBack, Step::Settled))
-}
-
-/// Claims the next mail whose turn comes soon; else what to do instead.
-async fn take<'a>(shared: &'a Shared, ctx: &Context, owner: &str) -> anyhow::Result<Result<InHand<'a>, Step>> {
-    let now = ctx.now();
-    if !may_send(shared, ctx).await {
-        return Ok(Err(Step::Idle(POLL)));
-    }
-    let place = match shared.line.enter().await? {
-        Ok(place) => place,
-        Err(far) => {
-            let due = ctx.store.next_due().await?.is_some_and(|at| at <= now);
-            return Ok(Err(if due { Step::NotYet(far.min(POLL)) } else { Step::Idle(far) }));
-        }
-    };
-    let Some(claimed) = claim(ctx, owner).await? else {
-        let next = ctx.store.next_due().await?;
-        let wait = next.map_or(POLL, |at| (at - now).to_std().unwrap_or(Duration::ZERO).max(MIN_WAIT));
-        return Ok(Err(Step::Idle(wait)));
-    };
-    Ok(Ok(InHand { claimed, place }))
-}
-
-/// Claims the next mail, if it may leave at once.
-async fn take_next<'a>(shared: &'a Shared, ctx: &Context, owner: &str) -> Next<'a> {
-    if shared.stop.is_cancelled() || !may_send(shared, ctx).await {
-        return Next::Unasked;
-    }
-    let place = match shared.line.enter().await {
-        Ok(Ok(place)) => place,
-        Ok(Err(_far)) => return Next::Unasked,
-        Err(error) => return Next::Trouble(error.into()),
-    };
-    match claim(ctx, owner).await {
-        Ok(claimed) => claimed.map_or(Next::Unasked, |claimed| Next::Mail(Box::new(InHand { claimed, place }))),
-        Err(error) => Next::Trouble(error.into()),
-    }
-}
-
-/// The next mail that can be read. Ends: each one that cannot has left the queue.
-async fn claim(ctx: &Context, owner: &str) -> crate::store::Result<Option<Claimed>> {
-    loop {
-        let now = ctx.now();
-        match ctx.store.claim(owner, now, now + cluster::lease(ctx, LEASE)).await {
-            Err(StoreError::SetAside(aside)) => alert::of_set_aside(ctx, &aside).await,
-            claimed => return claimed,
-        }
-    }
-}
-
 /// A claimed mail goes back to the queue, if it has not left.
 async fn give_back(ctx: &Context, owner: &str, id: DeliveryId, why: &str) {
     let now = ctx.now();
@@ -481,82 +371,6 @@ async fn may_send(shared: &Shared, ctx: &Context) -> bool {
     let (config, now) = (&ctx.snapshot.config, ctx.now());
     let open = config.mode != Mode::DryRun && config.calendar.is_open(now);
     open && ctx.life.rests().is_none() && !shared.blocked.stands(now).await
-}
-
-async fn send<'a>(
-    shared: &'a Shared,
-    ctx: &Context,
-    owner: &str,
-    InHand { claimed, place }: InHand<'a>,
-    transport: &mut Option<Box<dyn Transport>>,
-    next: &mut Next<'a>,
-) -> anyhow::Result<Option<DeliveryState>> {
-    let (id, what) = (claimed.delivery.id, named(&claimed.delivery));
-    let claimed = match prepare(ctx, &shared.hosts, owner, claimed).await? {
-        Prepared::Ready(claimed) => *claimed,
-        Prepared::Settled(state, why) => {
-            tracing::info!(delivery = %id, "{what} {}: {why}", state.as_str());
-            ctx.store.drop_claimed(id, owner, &why, ctx.now()).await?;
-            return Ok(Some(state));
-        }
-        Prepared::Later(why) => {
-            tracing::warn!(delivery = %id, "{what} not sent now: {why}");
-            ctx.store.release(id, owner, ctx.now() + UNREADY_WAIT, &why, ctx.now()).await?;
-            return Ok(None);
-        }
-    };
-    if !turn(shared, place).await? || !may_send(shared, ctx).await {
-        ctx.store.release(id, owner, ctx.now(), "its turn by the rate did not come", ctx.now()).await?;
-        return Ok(None);
-    }
-    if shared.blocked.stands_anywhere(ctx, ctx.now()).await? {
-        ctx.store.release(id, owner, ctx.now(), "the mail server refuses our account", ctx.now()).await?;
-        return Ok(None);
-    }
-    let way = match transport {
-        Some(way) => way,
-        None => transport.insert(open(&ctx.snapshot.config.mail)?),
-    };
-    let mut delivery = claimed.delivery;
-    delivery.attempts += 1;
-    let (now, lease) = (ctx.now(), cluster::lease(ctx, LEASE));
-    match ctx.store.begin_attempt(id, owner, now, now + lease).await {
-        Ok(true) if !cluster::still_ours(ctx, now, lease) => {
-            let frozen =
-                Attempt::whole(Outcome::Deferred, "this node stood still for longer than its lease, nothing left");
-            return record_surely(shared, ctx, owner, &delivery, &frozen).await.map(Some);
-        }
-        Ok(true) => {}
-        Ok(false) => return Ok(None),
-        Err(error) => {
-            // It may have been written all the same, and would stand as `sending` until the next start.
-            let nothing_left = Attempt::whole(Outcome::Deferred, "the attempt could not be written down, nothing left");
-            record_surely(shared, ctx, owner, &delivery, &nothing_left).await?;
-            return Err(error.into());
-        }
-    }
-    let pending = |r: &&crate::domain::delivery::Recipient| r.state == RecipientState::Pending;
-    let outgoing = Outgoing {
-        envelope_from: claimed.message.envelope_from,
-        recipients: delivery.recipients.iter().filter(pending).map(|r| r.address.clone()).collect(),
-        message: claimed.message.raw,
-    };
-    way.ask_before_message(ctx.store.shared().then(|| -> StillOurs {
-        let ctx = ctx.clone();
-        Arc::new(move || cluster::still_ours(&ctx, now, lease))
-    }));
-    let attempt = way.send(&outgoing).await;
-    if attempt.outcome == Outcome::Blocked {
-        block(shared, ctx, &attempt).await;
-    }
-    // Both are asked for at once, so that they can share a commit. The next one begins only when this one is written down.
-    let recorded = record_surely(shared, ctx, owner, &delivery, &attempt);
-    let (state, claimed) = tokio::join!(recorded, take_next(shared, ctx, owner));
-    *next = claimed;
-    let state = state?;
-    log(ctx, &delivery, &attempt, &state);
-    ctx.metrics.delivery(delivery.facts.key.kind, &attempt.outcome);
-    Ok(Some(state))
 }
 
 /// The server refuses us: nobody sends for a while. Before the outcome is written, so that no other worker meets it too.
@@ -575,44 +389,18 @@ fn open(mail: &MailConfig) -> anyhow::Result<Box<dyn Transport>> {
 }
 
 /// Waits for this mail's turn by the configured rate; `false`: told to stop meanwhile, or other nodes took the near ones.
-async fn turn(shared: &Shared, place: Place<'_>) -> anyhow::Result<bool> {
+async fn turn(shared: &Shared, place: Place) -> anyhow::Result<bool> {
     let Some(wait) = place.turn().await? else { return Ok(false) };
-    Ok(tokio::select! {
+    Ok(wait_for(shared, wait).await)
+}
+
+/// `false`: told to stop meanwhile.
+async fn wait_for(shared: &Shared, wait: Duration) -> bool {
+    if wait.is_zero() {
+        return !shared.stop.is_cancelled();
+    }
+    tokio::select! {
         () = shared.stop.cancelled() => false,
         () = tokio::time::sleep(wait) => !shared.stop.is_cancelled(),
-    })
-}
-
-async fn tally(shared: &Shared, state: &DeliveryState) {
-    let mut done = shared.done.lock().await;
-    match state {
-        DeliveryState::Sent => done.sent += 1,
-        DeliveryState::Queued { .. } | DeliveryState::Held(_) | DeliveryState::Sending => done.deferred += 1,
-        DeliveryState::Failed => done.failed += 1,
-        DeliveryState::Unknown => done.unknown += 1,
-        DeliveryState::Dropped => done.dropped += 1,
     }
-}
-
-/// The journal shows the message alone, so whose notice it is stands in it too.
-fn log(ctx: &Context, delivery: &Delivery, attempt: &Attempt, state: &DeliveryState) {
-    let (id, customer, kind) = (delivery.id, &delivery.facts.key.customer, delivery.facts.key.kind);
-    let (reply, attempts) = (&attempt.reply, delivery.attempts);
-    let what = named(delivery);
-    match state {
-        DeliveryState::Sent => tracing::info!(delivery = %id, %customer, %kind, "{what} sent: {reply}"),
-        DeliveryState::Queued { not_before } => {
-            let (outcome, again) = (attempt.outcome.as_str(), local(ctx, *not_before));
-            tracing::warn!(delivery = %id, %customer, %kind, attempts, "{what} {outcome}, again at {again}: {reply}");
-        }
-        DeliveryState::Unknown | DeliveryState::Held(_) | DeliveryState::Sending | DeliveryState::Dropped => {
-            tracing::warn!(delivery = %id, %customer, %kind, attempts, "{what} {}: {reply}", state.as_str());
-        }
-        DeliveryState::Failed => tracing::error!(delivery = %id, %customer, %kind, attempts, "{what} failed: {reply}"),
-    }
-}
-
-/// Such as `first notice of C0001 (delivery 12)`.
-fn named(delivery: &Delivery) -> String {
-    format!("{} notice of {} (delivery {})", delivery.facts.key.kind, delivery.facts.key.customer, delivery.id)
 }

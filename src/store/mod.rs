@@ -151,12 +151,23 @@ pub trait Store: Operators + Cluster + Send + Sync {
     /// A delivery with the same key that is not dropped makes it [`Committed::Duplicate`].
     async fn commit_pass(&self, change: &PassChange) -> Result<Committed>;
 
-    /// Takes the next queued delivery whose time has come, for `owner`, until `lease_until`. It stays `queued` (nothing
-    /// has left yet) but nobody else gets it, unless the lease runs out. While a hold is set only deliveries approved
-    /// after it was set are given.
+    /// Takes the next queued deliveries whose time has come, `most` at most and in the order of the queue, for `owner`,
+    /// until `lease_until`. They stay `queued` (nothing has left yet) but nobody else gets them, unless the lease runs out.
+    /// While a hold is set only deliveries approved after it was set are given.
     ///
-    /// One whose row contradicts itself is taken out of the queue: [`StoreError::SetAside`].
-    async fn claim(&self, owner: &str, now: Timestamp, lease_until: Timestamp) -> Result<Option<Claimed>>;
+    /// One whose row contradicts itself is taken out of the queue, and none is given: [`StoreError::SetAside`].
+    async fn claim_several(
+        &self,
+        owner: &str,
+        most: u32,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<Vec<Claimed>>;
+
+    /// The same for one.
+    async fn claim(&self, owner: &str, now: Timestamp, lease_until: Timestamp) -> Result<Option<Claimed>> {
+        Ok(self.claim_several(owner, 1, now, lease_until).await?.pop())
+    }
 
     /// Replaces a claimed delivery's message before its first byte leaves (it was rendered on another day, or a site
     /// changed). Refused (`false`) when the claim was lost or a server may already hold a copy.
@@ -177,6 +188,12 @@ pub trait Store: Operators + Cluster + Send + Sync {
         recipients: &[Recipient],
         now: Timestamp,
     ) -> Result<bool>;
+
+    /// Records how one attempt ended, then begins the next one of the same connection, with all that
+    /// [`record_attempt`](Self::record_attempt) and [`begin_attempt`](Self::begin_attempt) promise and ask: the next one
+    /// begins only if the end of the first is on disk, or comes there with it. What became of each: an error of the second
+    /// alone leaves the first recorded; of the first, neither may have been done, or both.
+    async fn record_and_begin(&self, end: &AttemptEnd, next: &AttemptStart) -> Result<(bool, Result<bool>)>;
 
     /// Gives a claimed delivery back to the queue without an attempt, not before that instant.
     async fn release(

@@ -6,7 +6,7 @@ use crate::domain::Timestamp;
 use crate::domain::campaign::CampaignId;
 use crate::domain::case::{Case, CaseEvent, LookKind};
 use crate::domain::customer::Address;
-use crate::domain::delivery::{DeliveryFacts, DeliveryId, DeliveryState, Held, Recipient};
+use crate::domain::delivery::{Attempt, DeliveryFacts, DeliveryId, DeliveryState, Held, Recipient};
 use crate::domain::observation::{Observation, Verdict};
 use crate::domain::site::{CustomerId, SiteName};
 
@@ -303,6 +303,36 @@ pub struct Claimed {
     pub delivery: Delivery,
     /// The mail.
     pub message: Message,
+}
+
+/// How an attempt ended, see [`Store::record_attempt`](super::Store::record_attempt).
+#[derive(Debug, Clone)]
+pub struct AttemptEnd {
+    /// Of which delivery.
+    pub id: DeliveryId,
+    /// Who had it.
+    pub owner: String,
+    /// What was heard.
+    pub attempt: Attempt,
+    /// What becomes of the delivery.
+    pub state: DeliveryState,
+    /// What becomes of its recipients.
+    pub recipients: Vec<Recipient>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// An attempt that is to begin, see [`Store::begin_attempt`](super::Store::begin_attempt).
+#[derive(Debug, Clone)]
+pub struct AttemptStart {
+    /// Of which delivery.
+    pub id: DeliveryId,
+    /// Who has it.
+    pub owner: String,
+    /// When.
+    pub at: Timestamp,
+    /// Until when it is believed alive.
+    pub lease_until: Timestamp,
 }
 
 /// One attempt in the history.

@@ -29,6 +29,8 @@ pub struct FaultyStore {
     inner: Arc<dyn Store>,
     fault: Fault,
     at: usize,
+    /// The point counts only if it is this one, such as `after claim`.
+    only: Option<&'static str>,
     points: AtomicUsize,
     calls: AtomicUsize,
     dead: AtomicBool,
@@ -39,10 +41,20 @@ pub struct FaultyStore {
 
 impl FaultyStore {
     pub fn new(inner: Arc<dyn Store>, fault: Fault, at: usize) -> Arc<Self> {
+        Self::counting(inner, fault, at, None)
+    }
+
+    /// At the n-th time (from 0) of that point, such as `after claim`.
+    pub fn at_point(inner: Arc<dyn Store>, fault: Fault, point: &'static str, at: usize) -> Arc<Self> {
+        Self::counting(inner, fault, at, Some(point))
+    }
+
+    fn counting(inner: Arc<dyn Store>, fault: Fault, at: usize, only: Option<&'static str>) -> Arc<Self> {
         Arc::new(Self {
             inner,
             fault,
             at,
+            only,
             points: AtomicUsize::new(0),
             calls: AtomicUsize::new(0),
             dead: AtomicBool::new(false),
@@ -70,7 +82,8 @@ impl FaultyStore {
         if self.dead.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
-        if self.points.fetch_add(1, Ordering::SeqCst) != self.at {
+        let counts = self.only.is_none_or(|only| only == format!("{when} {call}"));
+        if !counts || self.points.fetch_add(1, Ordering::SeqCst) != self.at {
             return Ok(());
         }
         *self.place.lock().unwrap() = Some(format!("{:?} {when} {call}", self.fault));
@@ -143,7 +156,8 @@ faulty! {
     fn commit_looks(&self, changes: &[LookChange]) -> Vec<Committed>;
     fn open_cases(&self) -> Vec<Case>;
     fn commit_pass(&self, change: &PassChange) -> Committed;
-    fn claim(&self, owner: &str, now: Timestamp, lease_until: Timestamp) -> Option<Claimed>;
+    fn claim_several(&self, owner: &str, most: u32, now: Timestamp, lease_until: Timestamp) -> Vec<Claimed>;
+    fn record_and_begin(&self, end: &AttemptEnd, next: &AttemptStart) -> (bool, Result<bool>);
     fn replace_message(&self, id: DeliveryId, owner: &str, message: &Message) -> bool;
     fn begin_attempt(&self, id: DeliveryId, owner: &str, now: Timestamp, lease_until: Timestamp) -> bool;
     fn record_attempt(&self, id: DeliveryId, owner: &str, attempt: &Attempt, state: &DeliveryState, recipients: &[Recipient], now: Timestamp) -> bool;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use kigen::domain::delivery::{Attempt, DeliveryId, DeliveryState, Outcome, RecipientState};
 use kigen::domain::plan::NoticeKind::First;
-use kigen::store::{Claimed, Store};
+use kigen::store::{AttemptEnd, AttemptStart, Claimed, Store};
 
 use crate::fixtures::*;
 use crate::sqlite_file::run;
@@ -164,6 +164,62 @@ async fn one_that_cannot_be_written_hurts_no_other() {
         let expected = [(unbegun, "queued"), (unsettled, "sending")].into_iter().find(|(bad, _)| *bad == n);
         assert_eq!(state_of(&*store, one.delivery.id).await, expected.map_or("sent", |(_, state)| state));
     }
+}
+
+/// The first half of them ends, and each is followed by one of the second half.
+async fn go_on_all(
+    store: &dyn Store,
+    claimed: &[Claimed],
+) -> Vec<kigen::store::Result<(bool, kigen::store::Result<bool>)>> {
+    let half = MANY / 2;
+    join_all((0..half).map(|n| async move {
+        let end = AttemptEnd {
+            id: claimed[n].delivery.id,
+            owner: owner(n),
+            attempt: Attempt::whole(Outcome::Accepted, "250 2.0.0 ok"),
+            state: DeliveryState::Sent,
+            recipients: claimed[n].delivery.recipients.clone(),
+            at: at(4),
+        };
+        let id = claimed[half + n].delivery.id;
+        let next = AttemptStart { id, owner: owner(half + n), at: at(4), lease_until: at(14) };
+        store.record_and_begin(&end, &next).await
+    }))
+    .await
+}
+
+#[tokio::test]
+async fn ends_and_beginnings_share_a_commit_and_a_bad_beginning_undoes_no_end() {
+    let house = SqliteHouse::new();
+    let store = queued_for_all(&house).await;
+    let claimed = claim_all(&*store).await;
+    begin_all(&*store, &claimed[..MANY / 2]).await;
+    run(
+        &house.file(),
+        "CREATE TRIGGER bad BEFORE INSERT ON attempts \
+         WHEN (SELECT customer FROM deliveries WHERE id = NEW.delivery) = 'C40' \
+         BEGIN SELECT RAISE(ABORT, 'a bad row'); END",
+    )
+    .await;
+    let bad = place(&claimed, "C40");
+    assert!(bad >= MANY / 2);
+    for (n, done) in go_on_all(&*store, &claimed).await.into_iter().enumerate() {
+        let (kept, begun) = done.unwrap();
+        assert!(kept, "{n}");
+        assert_eq!(begun.ok(), (n + MANY / 2 != bad).then_some(true), "{n}");
+    }
+    for (n, one) in claimed.iter().enumerate() {
+        let expected = if n < MANY / 2 { "sent" } else { ["sending", "queued"][usize::from(n == bad)] };
+        assert_eq!(state_of(&*store, one.delivery.id).await, expected);
+    }
+
+    let house = SqliteHouse::new();
+    let store = queued_for_all(&house).await;
+    let claimed = claim_all(&*store).await;
+    begin_all(&*store, &claimed[..MANY / 2]).await;
+    let (done, commits) = counted(&house, go_on_all(&*store, &claimed)).await;
+    assert!((1..=3).contains(&commits), "{MANY} ends and beginnings took {commits} commits");
+    assert!(done.into_iter().all(|done| matches!(done, Ok((true, Ok(true))))));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use kigen::domain::case::{CaseEvent, CaseState, LookKind};
 use kigen::domain::delivery::{Attempt, DeliveryId, DeliveryState, Held, Outcome, Recipient, RecipientState};
 use kigen::domain::observation::Verdict;
 use kigen::domain::plan::NoticeKind::{First, Overdue, Reminder};
-use kigen::store::{Committed, HistoryKind, OutboxAction, PassChange, StoreError};
+use kigen::store::{AttemptEnd, AttemptStart, Claimed, Committed, HistoryKind, OutboxAction, PassChange, StoreError};
 
 use crate::House;
 use crate::fixtures::*;
@@ -376,7 +376,7 @@ pub async fn what_nobody_can_read_is_set_aside(house: &dyn House) {
         house.spoil(sql).await;
     }
     for (number, (_, why)) in (1..).zip(SPOILED) {
-        let Err(StoreError::SetAside(aside)) = store.claim(ME, at(3), at(13)).await else { panic!("{why}") };
+        let Err(StoreError::SetAside(aside)) = store.claim_several(ME, 7, at(3), at(13)).await else { panic!("{why}") };
         assert_eq!((aside.delivery, aside.customer), (DeliveryId(number), format!("C{number}")), "{why}");
         assert!(aside.why.contains(why), "{} is no {why}", aside.why);
     }
@@ -411,4 +411,99 @@ pub async fn in_flight_and_unreadable_is_unknown(house: &dyn House) {
     let taken = store.take_orphans(ME, false, at(20), at(30)).await.unwrap();
     assert_eq!(taken.iter().map(|c| c.delivery.id).collect::<Vec<_>>(), [DeliveryId(2)]);
     assert_eq!(all(&*store).await.last().unwrap().state, DeliveryState::Unknown, "it may have left");
+}
+
+/// It was sent, in minute 4.
+fn end(claimed: &Claimed, owner: &str) -> AttemptEnd {
+    let mut recipients = claimed.delivery.recipients.clone();
+    recipients.iter_mut().for_each(|r| r.state = RecipientState::Accepted);
+    let attempt = Attempt::whole(Outcome::Accepted, "250 2.0.0 ok");
+    let (id, owner) = (claimed.delivery.id, owner.to_owned());
+    AttemptEnd { id, owner, attempt, state: DeliveryState::Sent, recipients, at: at(4) }
+}
+
+fn start(id: DeliveryId, owner: &str) -> AttemptStart {
+    AttemptStart { id, owner: owner.to_owned(), at: at(4), lease_until: at(14) }
+}
+
+pub async fn several_are_claimed_in_the_order_of_the_queue(house: &dyn House) {
+    let store = house.open().await;
+    affected(&*store, &["C1", "C2", "C3", "C4"]).await;
+    for (customer, priority) in [("C1", 5), ("C2", 1), ("C3", 5), ("C4", 3)] {
+        let mut new = notice(customer, First, "", None);
+        new.priority = priority;
+        put(&*store, new, 2).await;
+    }
+    let names = |claimed: &[Claimed]| -> Vec<String> {
+        claimed.iter().map(|c| c.delivery.facts.key.customer.as_str().to_owned()).collect()
+    };
+    let some = store.claim_several(ME, 3, at(3), at(13)).await.unwrap();
+    assert_eq!(names(&some), ["C2", "C4", "C1"]);
+    assert_eq!(some[1].message, message("C4", "first-"), "each with its own mail");
+    assert_eq!(names(&store.claim_several(OTHER, 3, at(3), at(13)).await.unwrap()), ["C3"]);
+    assert_eq!(names(&store.claim_several(ME, 3, at(3), at(13)).await.unwrap()), [""; 0]);
+}
+
+pub async fn one_ends_and_the_next_begins(house: &dyn House) {
+    let store = house.open().await;
+    affected(&*store, &["C1", "C2"]).await;
+    queue(&*store, "C1", First, "").await;
+    queue(&*store, "C2", First, "").await;
+    let first = begin(&*store, ME, 3).await;
+    let second = claim(&*store, ME, 3).await.unwrap().delivery.id;
+    let done = store.record_and_begin(&end(&first, ME), &start(second, ME)).await.unwrap();
+    assert!(matches!(done, (true, Ok(true))), "{done:?}");
+    let (now, attempts) = store.delivery(first.delivery.id).await.unwrap().unwrap();
+    assert_eq!((now.delivery.state, attempts[0].outcome.as_deref()), (DeliveryState::Sent, Some("accepted")));
+    assert!(now.delivery.recipients.iter().all(|r| r.state == RecipientState::Accepted));
+    let (now, attempts) = store.delivery(second).await.unwrap().unwrap();
+    assert_eq!((now.delivery.state, now.delivery.attempts), (DeliveryState::Sending, 1));
+    assert_eq!((attempts.len(), attempts[0].started_at, attempts[0].finished_at), (1, at(4), None));
+    // Whoever comes after a crash just now finds one in doubt.
+    let orphans = house.open().await.take_orphans(OTHER, true, at(14), at(24)).await.unwrap();
+    assert_eq!(orphans.iter().map(|orphan| orphan.delivery.id).collect::<Vec<_>>(), [second]);
+}
+
+pub async fn the_end_stands_where_the_next_one_may_not_begin(house: &dyn House) {
+    let store = house.open().await;
+    affected(&*store, &["C1", "C2", "C3"]).await;
+    for customer in ["C1", "C2", "C3"] {
+        queue(&*store, customer, First, "").await;
+    }
+    let first = begin(&*store, ME, 3).await;
+    let second = claim(&*store, ME, 3).await.unwrap();
+    let third = claim(&*store, OTHER, 3).await.unwrap().delivery.id;
+    let done = store.record_and_begin(&end(&first, ME), &start(third, ME)).await.unwrap();
+    assert!(matches!(done, (true, Ok(false))), "the next one is somebody else's: {done:?}");
+    assert_eq!(delivery(&*store, first.delivery.id).await.state, DeliveryState::Sent);
+    assert_eq!(delivery(&*store, third).await.state, queued(2));
+
+    assert!(store.begin_attempt(second.delivery.id, ME, at(3), at(13)).await.unwrap());
+    let hold = kigen::store::Hold {
+        kind: kigen::store::HoldKind::Paused,
+        reason: "stop".to_owned(),
+        set_by: "me".to_owned(),
+        set_at: at(4),
+    };
+    store.set_hold(&hold).await.unwrap();
+    let done = store.record_and_begin(&end(&second, ME), &start(third, OTHER)).await.unwrap();
+    assert!(matches!(done, (true, Ok(false))), "a pause works at once: {done:?}");
+    assert_eq!(delivery(&*store, second.delivery.id).await.state, DeliveryState::Sent);
+    assert_eq!(delivery(&*store, third).await.state, queued(2));
+    store.clear_holds(&by(5)).await.unwrap();
+    assert_eq!(claim(&*store, ME, 5).await.unwrap().delivery.id, third, "it went back to the queue");
+}
+
+pub async fn who_lost_the_first_still_begins_the_next(house: &dyn House) {
+    let store = house.open().await;
+    affected(&*store, &["C1", "C2"]).await;
+    queue(&*store, "C1", First, "").await;
+    queue(&*store, "C2", First, "").await;
+    let first = begin(&*store, ME, 3).await;
+    assert_eq!(store.take_orphans(OTHER, false, at(13), at(23)).await.unwrap().len(), 1);
+    let second = store.claim(ME, at(13), at(23)).await.unwrap().unwrap().delivery.id;
+    let done = store.record_and_begin(&end(&first, ME), &start(second, ME)).await.unwrap();
+    assert!(matches!(done, (false, Ok(true))), "{done:?}");
+    assert_eq!(delivery(&*store, first.delivery.id).await.state, DeliveryState::Sending, "it is theirs");
+    assert_eq!(delivery(&*store, second).await.state, DeliveryState::Sending);
 }

@@ -14,7 +14,33 @@ use crate::domain::case::Case;
 use crate::domain::customer::Customer;
 use crate::domain::delivery::{DeliveryState, RecipientState};
 use crate::domain::plan::{self, Due, NoticeKind};
-use crate::store::{Claimed, Delivery};
+use crate::notice::NoticeSite;
+use crate::store::{Claimed, CustomerState, Delivery};
+
+/// Whether nothing about it has to be changed, dropped or looked at again: it may leave as it stands in the outbox. Where
+/// the answer is no, [`prepare`] finds out why.
+pub(super) fn as_it_stands(ctx: &Context, delivery: &Delivery, state: &CustomerState) -> bool {
+    let key = &delivery.facts.key;
+    let Some(member) = ctx.snapshot.member(&key.customer) else { return false };
+    let campaigns = &ctx.snapshot.config.campaigns;
+    let Some(campaign) = campaigns.iter().map(|c| &c.campaign).find(|c| c.id == key.campaign) else { return false };
+    let Some(case) = state.cases.iter().find(|c| c.campaign == key.campaign) else { return false };
+    let not_before = mailing::not_before(ctx);
+    let calendar = &ctx.snapshot.config.calendar;
+    let today = calendar.day(ctx.now());
+    let sites = || mailing::sites(case, key.kind, not_before);
+    delivery.evidence_at >= not_before
+        && delivery.rendered_for == today
+        && former_contact(delivery, &member.customer).is_none()
+        && plan::overtaken(&delivery.facts, case, &member.customer, campaign, calendar, today).is_none()
+        && says_the_same(delivery, &sites())
+}
+
+/// It names those sites that it would name now, and has something to say.
+fn says_the_same(delivery: &Delivery, sites: &[NoticeSite]) -> bool {
+    let nothing_to_say = sites.is_empty() && delivery.facts.key.kind.speaks_of() != Standing::Clear;
+    !nothing_to_say && sites.iter().map(|site| &site.name).eq(&delivery.sites)
+}
 
 pub(super) enum Prepared {
     /// To be sent as it stands here.
@@ -48,9 +74,11 @@ pub(super) async fn prepare(ctx: &Context, hosts: &Hosts, owner: &str, claimed: 
     let Some(mut state) = ctx.store.customer_states(id).await?.pop() else {
         return overtaken("the customer is not in the store any more");
     };
+    if as_it_stands(ctx, delivery, &state) {
+        return Ok(Prepared::Ready(Box::new(claimed)));
+    }
     let not_before = mailing::not_before(ctx);
-    let looked = delivery.evidence_at < not_before;
-    if looked {
+    if delivery.evidence_at < not_before {
         match hosts.look(ctx, &member).await? {
             Look::Seen(fresh) => state = *fresh,
             Look::Gone => return overtaken("the customer is not in the store any more"),
@@ -68,10 +96,6 @@ pub(super) async fn prepare(ctx: &Context, hosts: &Hosts, owner: &str, claimed: 
     let sites = mailing::sites(&case, key.kind, not_before);
     if sites.is_empty() && key.kind.speaks_of() != Standing::Clear {
         return Ok(Prepared::Later("none of its sites could be read right before sending".to_owned()));
-    }
-    let names: Vec<_> = sites.iter().map(|s| s.name.clone()).collect();
-    if !looked && names == delivery.sites && today == delivery.rendered_for {
-        return Ok(Prepared::Ready(Box::new(claimed)));
     }
     let due = due(delivery, &case);
     let Some(customer) = Dead::load(ctx).await?.reachable(&member.customer) else {

@@ -4,9 +4,9 @@
 //! lost the claim changes nothing of the delivery, only the record of its own attempt.
 
 use crate::domain::Timestamp;
-use crate::domain::delivery::{Attempt, DeliveryId, DeliveryState, Outcome, Recipient, RecipientState};
+use crate::domain::delivery::{Attempt, DeliveryState, Outcome, Recipient, RecipientState};
 
-use super::super::{Claimed, HistoryKind, Result, SetAside, StoreError};
+use super::super::{AttemptEnd, AttemptStart, Claimed, HistoryKind, Result, SetAside, StoreError};
 use super::events::{self, Event, Notice};
 use super::outbox::{free_of_holds, load_to_send, set_aside};
 use super::rows::{json, millis, time};
@@ -38,7 +38,7 @@ pub(super) const END_LOST_ATTEMPT: &str = "UPDATE attempts SET finished_at = ?2,
          AND (finished_at IS NULL OR outcome = 'unknown')";
 
 pub(super) const SETTLE_RECIPIENTS: &str = "UPDATE recipients SET state = j.value ->> 1, reply = j.value ->> 2 \
-     FROM json_each(?2) AS j WHERE recipients.delivery = ?1 AND recipients.address = j.value ->> 0";
+     FROM jsonb_each(?2) AS j WHERE recipients.delivery = ?1 AND recipients.address = j.value ->> 0";
 
 pub(super) const TAKE_ORPHANS: &str = "UPDATE deliveries SET owner = ?1, lease_until = ?4 \
      WHERE state = 'sending' AND owner <> ?1 AND (?2 OR lease_until <= ?3) RETURNING id";
@@ -54,21 +54,16 @@ pub(super) const END_UNHEARD: &str = "UPDATE attempts SET finished_at = ?2, outc
 
 pub(super) const LAST_ATTEMPT: &str = "SELECT max(started_at) FROM attempts";
 
-pub(super) async fn begin_attempt(
-    store: &Sql,
-    id: DeliveryId,
-    owner: &str,
-    now: Timestamp,
-    lease_until: Timestamp,
-) -> Result<bool> {
+pub(super) async fn begin_attempt(store: &Sql, start: &AttemptStart) -> Result<bool> {
     const WHAT: &str = "begin an attempt";
+    let (id, owner, now) = (start.id.0, &start.owner, millis(start.at));
     let mut tx = store.write_beside(WHAT).await?;
-    let query = db::query_scalar(BEGIN).bind(id.0).bind(owner).bind(millis(now)).bind(millis(lease_until));
+    let query = db::query_scalar(BEGIN).bind(id).bind(owner).bind(now).bind(millis(start.lease_until));
     let number: Option<i64> = query.fetch_optional(&mut tx).await.map_err(failed(WHAT))?;
     match number {
-        Some(number) => db::query(OPEN_ATTEMPT).bind(id.0).bind(number).bind(owner).bind(millis(now)),
+        Some(number) => db::query(OPEN_ATTEMPT).bind(id).bind(number).bind(owner).bind(now),
         // Lost, or held since: then it goes back to the queue and waits there.
-        None => db::query(GIVE_BACK).bind(id.0).bind(owner),
+        None => db::query(GIVE_BACK).bind(id).bind(owner),
     }
     .execute(&mut tx)
     .await
@@ -77,21 +72,10 @@ pub(super) async fn begin_attempt(
     Ok(number.is_some())
 }
 
-pub(super) async fn record_attempt(
-    store: &Sql,
-    id: DeliveryId,
-    owner: &str,
-    attempt: &Attempt,
-    state: &DeliveryState,
-    recipients: &[Recipient],
-    now: Timestamp,
-) -> Result<bool> {
+pub(super) async fn record_attempt(store: &Sql, end: &AttemptEnd) -> Result<bool> {
     const WHAT: &str = "record an attempt";
-    let (held, not_before) = match state {
-        DeliveryState::Held(held) => (Some(held.as_str()), None),
-        DeliveryState::Queued { not_before } => (None, Some(millis(*not_before))),
-        _ => (None, None),
-    };
+    let AttemptEnd { id, owner, attempt, state, recipients, at } = end;
+    let (held, not_before) = held_or_again(state);
     let mut tx = store.write_beside(WHAT).await?;
     let settled: Option<Notice> = db::query_as(SETTLE)
         .bind(id.0)
@@ -101,12 +85,12 @@ pub(super) async fn record_attempt(
         .bind(not_before)
         .bind((*state != DeliveryState::Sent).then_some(&attempt.reply))
         .bind(attempt.outcome == Outcome::Unknown)
-        .bind(millis(now))
+        .bind(millis(*at))
         .fetch_optional(&mut tx)
         .await
         .map_err(failed(WHAT))?;
     let end = if settled.is_some() { END_ATTEMPT } else { END_LOST_ATTEMPT };
-    let query = db::query(end).bind(id.0).bind(millis(now)).bind(attempt.outcome.as_str()).bind(&attempt.reply);
+    let query = db::query(end).bind(id.0).bind(millis(*at)).bind(attempt.outcome.as_str()).bind(&attempt.reply);
     // The fifth is the lost attempt's owner.
     let query = if settled.is_some() { query } else { query.bind(owner) };
     query.execute(&mut tx).await.map_err(failed(WHAT))?;
@@ -116,11 +100,20 @@ pub(super) async fn record_attempt(
         let query = db::query(SETTLE_RECIPIENTS).bind(id.0).bind(json(&rows));
         query.execute(&mut tx).await.map_err(failed(WHAT))?;
         let text = settled_text(state, attempt, recipients);
-        let event = text.map(|text| Event::of_delivery(now, notice, HistoryKind::Sent, state.as_str(), &text));
+        let event = text.map(|text| Event::of_delivery(*at, notice, HistoryKind::Sent, state.as_str(), &text));
         events::write(&mut tx, event.as_slice(), WHAT).await?;
     }
     tx.commit().await.map_err(failed(WHAT))?;
     Ok(settled.is_some())
+}
+
+/// What keeps it, or when it is tried again.
+pub(super) fn held_or_again(state: &DeliveryState) -> (Option<&'static str>, Option<i64>) {
+    match state {
+        DeliveryState::Held(held) => (Some(held.as_str()), None),
+        DeliveryState::Queued { not_before } => (None, Some(millis(*not_before))),
+        _ => (None, None),
+    }
 }
 
 /// What the history says of the end of a delivery; a mail that is tried again has not ended.

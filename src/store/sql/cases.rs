@@ -35,13 +35,13 @@ pub(super) const UPSERT: &str = "INSERT INTO cases \
          (customer, campaign, reference, round, state, resolved_at, opened_at, round_at) \
      SELECT value ->> 0, value ->> 1, value ->> 2, CAST(value ->> 3 AS BIGINT), value ->> 4, CAST(value ->> 5 AS BIGINT), \
          CAST(value ->> 6 AS BIGINT), CAST(value ->> 7 AS BIGINT) \
-     FROM json_each(?1) WHERE true \
+     FROM jsonb_each(?1) WHERE true \
      ON CONFLICT (customer, campaign) DO UPDATE SET reference = excluded.reference, round = excluded.round, \
          state = excluded.state, resolved_at = excluded.resolved_at, opened_at = excluded.opened_at, \
          round_at = excluded.round_at";
 
 pub(super) const CLEAR_SITES: &str = "DELETE FROM case_sites WHERE (customer, campaign) IN \
-     (SELECT value ->> 0, value ->> 1 FROM json_each(?1))";
+     (SELECT value ->> 0, value ->> 1 FROM jsonb_each(?1))";
 
 pub(super) const INSERT_SITES: &str = "INSERT INTO case_sites \
          (customer, campaign, site, standing, since, clear_scans, absent_scans, \
@@ -51,7 +51,7 @@ pub(super) const INSERT_SITES: &str = "INSERT INTO case_sites \
             CAST(value ->> 5 AS BIGINT), CAST(value ->> 6 AS BIGINT), CAST(value -> 7 ->> 0 AS BIGINT), \
             value -> 7 ->> 1, value -> 7 ->> 2, value -> 7 ->> 3, value -> 7 ->> 4, CAST(value -> 8 ->> 0 AS BIGINT), \
             value -> 8 ->> 1, value -> 8 ->> 2, value -> 8 ->> 3, value -> 8 ->> 4 \
-     FROM json_each(?1)";
+     FROM jsonb_each(?1)";
 
 /// Every open case. The number of statements does not depend on the number of cases.
 pub(super) async fn open(store: &Sql) -> Result<Vec<Case>> {

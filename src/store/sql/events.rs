@@ -17,7 +17,7 @@ use super::{Tx, db, failed};
 
 pub(super) const INSERT: &str = "INSERT INTO events (at, customer, campaign, delivery, what, word, text) \
      SELECT CAST(value ->> 0 AS BIGINT), value ->> 1, value ->> 2, CAST(value ->> 3 AS BIGINT), value ->> 4, value ->> 5, value ->> 6 \
-     FROM json_each(?1) ORDER BY key";
+     FROM jsonb_each(?1) ORDER BY key";
 
 /// One event: at, customer, campaign, delivery, what, word, text.
 #[derive(Serialize)]

@@ -60,15 +60,14 @@ use crate::domain::site::CustomerId;
 use super::postgres::Postgres;
 use super::sqlite::Sqlite;
 use super::{
-    Acted, AttemptRow, Begun, BounceFinding, By, Claimed, Committed, Concerns, CustomerFilter, CustomerLine,
+    Acted, AttemptEnd, AttemptRow, AttemptStart, Begun, BounceFinding, By, Claimed, Committed, Concerns, CustomerFilter, CustomerLine,
     CustomerSheet, CustomerState, DeadContact, Deed, Delivery, Entry, HistoryEntry, Hold, Lead, LookChange, MailFilter,
     MailLine, Message, OutboxAction, OutboxFilter, PassChange, Proof, Result, Run, RunCounts, RunId, RunKind,
     RunOutcome, ScanTurn, SiteCounts, SiteRow, Store, StoreError,
 };
 pub(super) use db::{Readers, Tx};
 pub(super) use dialect::storable;
-use rows::millis;
-use sets::{Begin, Claim, Record};
+use outbox::Claim;
 use states::States;
 use writer::{Answer, Writer};
 
@@ -188,14 +187,20 @@ impl Store for Sql {
         outbox::commit_pass(self, change).await
     }
 
-    async fn claim(&self, owner: &str, now: Timestamp, lease_until: Timestamp) -> Result<Option<Claimed>> {
-        if let Some(writer) = &self.writer {
-            let asked = Claim { owner: owner.to_owned(), now: millis(now), lease_until: millis(lease_until) };
-            if let Answer::Done(claimed) = writer.claim(asked).await? {
-                return Ok(claimed);
-            }
+    async fn claim_several(
+        &self,
+        owner: &str,
+        most: u32,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<Vec<Claimed>> {
+        let asked = Claim { owner: owner.to_owned(), most, now, lease_until };
+        if let Some(writer) = &self.writer
+            && let Answer::Done(claimed) = writer.claim(asked.clone()).await?
+        {
+            return Ok(claimed);
         }
-        outbox::claim(self, owner, now, lease_until).await
+        outbox::claim(self, &asked).await
     }
 
     async fn replace_message(&self, id: DeliveryId, owner: &str, message: &Message) -> Result<bool> {
@@ -203,13 +208,13 @@ impl Store for Sql {
     }
 
     async fn begin_attempt(&self, id: DeliveryId, owner: &str, now: Timestamp, lease_until: Timestamp) -> Result<bool> {
-        if let Some(writer) = &self.writer {
-            let asked = Begin { id, owner: owner.to_owned(), now: millis(now), lease_until: millis(lease_until) };
-            if let Answer::Done(begun) = writer.begin(asked).await? {
-                return Ok(begun);
-            }
+        let start = AttemptStart { id, owner: owner.to_owned(), at: now, lease_until };
+        if let Some(writer) = &self.writer
+            && let Answer::Done(begun) = writer.begin(start.clone()).await?
+        {
+            return Ok(begun);
         }
-        attempts::begin_attempt(self, id, owner, now, lease_until).await
+        attempts::begin_attempt(self, &start).await
     }
 
     async fn record_attempt(
@@ -221,20 +226,33 @@ impl Store for Sql {
         recipients: &[Recipient],
         now: Timestamp,
     ) -> Result<bool> {
-        if let Some(writer) = &self.writer {
-            let asked = Record {
-                id,
-                owner: owner.to_owned(),
-                attempt: attempt.clone(),
-                state: state.clone(),
-                recipients: recipients.to_vec(),
-                now: millis(now),
-            };
-            if let Answer::Done(kept) = writer.record(asked).await? {
-                return Ok(kept);
-            }
+        let end = AttemptEnd {
+            id,
+            owner: owner.to_owned(),
+            attempt: attempt.clone(),
+            state: state.clone(),
+            recipients: recipients.to_vec(),
+            at: now,
+        };
+        if let Some(writer) = &self.writer
+            && let Answer::Done(kept) = writer.record(end.clone()).await?
+        {
+            return Ok(kept);
         }
-        attempts::record_attempt(self, id, owner, attempt, state, recipients, now).await
+        attempts::record_attempt(self, &end).await
+    }
+
+    async fn record_and_begin(&self, end: &AttemptEnd, next: &AttemptStart) -> Result<(bool, Result<bool>)> {
+        if let Some(writer) = &self.writer
+            && end.id != next.id
+            && let Answer::Done((kept, begun)) = writer.record_and_begin(end.clone(), next.clone()).await?
+        {
+            return Ok((kept, Ok(begun)));
+        }
+        // Two transactions, in this order. (On PostgreSQL one that has two deliveries locked and a node's sign of life,
+        // which moves the leases of all, could wait for each other.)
+        let kept = attempts::record_attempt(self, end).await?;
+        Ok((kept, attempts::begin_attempt(self, next).await))
     }
 
     async fn release(

@@ -4,10 +4,13 @@
 //! here already; whoever has no claim (any more) changes nothing; while a hold is set, only what was approved after it is
 //! given out.
 
+use std::collections::HashMap;
+
 use crate::domain::Timestamp;
 use crate::domain::delivery::{DeliveryId, DeliveryKey, Held};
 
 use super::super::{Claimed, Committed, HistoryKind, Message, NewDelivery, PassChange, Result, SetAside, StoreError};
+use super::attempts::GIVE_BACK;
 use super::desk::load_recipients;
 use super::events::{self, Event, Notice};
 use super::rows::{DeliveryRow, delivery_columns, json, millis, sites_text, time};
@@ -41,17 +44,20 @@ pub(super) const QUEUE: &str = "INSERT INTO deliveries (customer, campaign, roun
      RETURNING id";
 
 pub(super) const ADDRESS: &str = "INSERT INTO recipients (delivery, position, address, state) \
-     SELECT ?1, key, value ->> 0, 'pending' FROM json_each(?2)";
+     SELECT ?1, key, value ->> 0, 'pending' FROM jsonb_each(?2)";
 
 pub(super) const STORE_RAW: &str = "INSERT INTO messages (delivery, raw) VALUES (?1, ?2)";
 
-pub(super) const CLAIM: &str = concat!(
-    "UPDATE deliveries SET owner = ?1, lease_until = ?3 WHERE id = (\
-         SELECT d.id FROM deliveries AS d WHERE d.state = 'queued' AND d.not_before <= ?2 \
-             AND (d.lease_until IS NULL OR d.lease_until <= ?2) AND ",
+/// The next ones in the order of the queue.
+pub(super) const CLAIMABLE: &str = concat!(
+    "SELECT d.id FROM deliveries AS d WHERE d.state = 'queued' AND d.not_before <= ?1 \
+         AND (d.lease_until IS NULL OR d.lease_until <= ?1) AND ",
     free_of_holds!(),
-    " ORDER BY d.priority, d.id LIMIT 1 /*postgres: FOR NO KEY UPDATE SKIP LOCKED*/) RETURNING id"
+    " ORDER BY d.priority, d.id LIMIT ?2 /*postgres: FOR NO KEY UPDATE SKIP LOCKED*/"
 );
+
+pub(super) const CLAIM: &str = "UPDATE deliveries SET owner = ?1, lease_until = ?2 \
+     WHERE id IN (SELECT CAST(value AS BIGINT) FROM json_each(?3))";
 
 pub(super) const CLAIMED: &str = concat!(
     "SELECT ",
@@ -180,18 +186,57 @@ fn planned(id: DeliveryId, new: &NewDelivery, at: Timestamp) -> Event {
     Event::of_delivery(at, &notice, HistoryKind::Decided, word, &text)
 }
 
-pub(super) async fn claim(store: &Sql, owner: &str, now: Timestamp, lease_until: Timestamp) -> Result<Option<Claimed>> {
-    const WHAT: &str = "take a delivery from the queue";
+/// As [`Store::claim_several`](super::super::Store::claim_several) takes it.
+#[derive(Debug, Clone)]
+pub(super) struct Claim {
+    pub(super) owner: String,
+    pub(super) most: u32,
+    pub(super) now: Timestamp,
+    pub(super) lease_until: Timestamp,
+}
+
+pub(super) async fn claim(store: &Sql, asked: &Claim) -> Result<Vec<Claimed>> {
+    const WHAT: &str = "take deliveries from the queue";
     let mut tx = store.write_beside(WHAT).await?;
-    let query = db::query_scalar(CLAIM).bind(owner).bind(millis(now)).bind(millis(lease_until));
-    let id: Option<i64> = query.fetch_optional(&mut tx).await.map_err(failed(WHAT))?;
-    let Some(id) = id else { return tx.rollback().await.map_err(failed(WHAT)).map(|()| None) };
-    let claimed = match load_to_send(&mut tx, &[id], WHAT).await {
-        Err(StoreError::Corrupt(why)) => Err(set_aside(&mut tx, id, owner, &why, now, WHAT).await?),
-        loaded => Ok(loaded?.pop()),
+    let ids = take(&mut tx, asked, WHAT).await?;
+    if ids.is_empty() {
+        return tx.rollback().await.map_err(failed(WHAT)).map(|()| Vec::new());
+    }
+    let claimed = match load_to_send(&mut tx, &ids, WHAT).await {
+        Err(StoreError::Corrupt(_)) => Err(set_claim_aside(&mut tx, &ids, asked, WHAT).await?),
+        loaded => Ok(loaded?),
     };
     tx.commit().await.map_err(failed(WHAT))?;
     claimed.map_err(StoreError::SetAside)
+}
+
+/// Marks the next ones as claimed, in the order of the queue.
+pub(super) async fn take(tx: &mut Tx, asked: &Claim, what: &'static str) -> Result<Vec<i64>> {
+    let Claim { owner, most, now, lease_until } = asked;
+    let query = db::query_scalar(CLAIMABLE).bind(millis(*now)).bind(*most);
+    let ids: Vec<i64> = query.fetch_all(&mut *tx).await.map_err(failed(what))?;
+    if !ids.is_empty() {
+        let query = db::query(CLAIM).bind(owner).bind(millis(*lease_until)).bind(json(&ids));
+        query.execute(&mut *tx).await.map_err(failed(what))?;
+    }
+    Ok(ids)
+}
+
+/// Sets the first of them aside that nobody can read, and gives the others back to be asked for again.
+async fn set_claim_aside(tx: &mut Tx, ids: &[i64], asked: &Claim, what: &'static str) -> Result<SetAside> {
+    let mut aside = None;
+    for id in ids {
+        match load_to_send(tx, &[*id], what).await {
+            Err(StoreError::Corrupt(why)) if aside.is_none() => {
+                aside = Some(set_aside(tx, *id, &asked.owner, &why, asked.now, what).await?);
+            }
+            _ => {
+                let query = db::query(GIVE_BACK).bind(*id).bind(&asked.owner);
+                query.execute(&mut *tx).await.map_err(failed(what))?;
+            }
+        }
+    }
+    aside.ok_or_else(|| StoreError::Corrupt("deliveries that cannot be read together".to_owned()))
 }
 
 /// Takes one that `owner` has, and nobody can read, out of the queue: the mails behind it must not wait for it.
@@ -219,15 +264,17 @@ struct ClaimedRow {
     raw: Vec<u8>,
 }
 
-/// These deliveries, each with a mail and somebody to send it to.
+/// These deliveries in this order, each with a mail and somebody to send it to.
 pub(super) async fn load_to_send(tx: &mut Tx, ids: &[i64], what: &'static str) -> Result<Vec<Claimed>> {
-    let loaded = load(tx, ids, what).await?;
+    let mut loaded = load(tx, ids, what).await?;
     if loaded.len() != ids.len() {
         return Err(StoreError::Corrupt("its message is missing".to_owned()));
     }
     if loaded.iter().any(|claimed| claimed.delivery.recipients.is_empty()) {
         return Err(StoreError::Corrupt("it has no recipient".to_owned()));
     }
+    let place: HashMap<i64, usize> = ids.iter().enumerate().map(|(place, id)| (*id, place)).collect();
+    loaded.sort_by_key(|claimed| place.get(&claimed.delivery.id.0));
     Ok(loaded)
 }
 

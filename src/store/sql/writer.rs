@@ -16,10 +16,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sqlx::SqlitePool;
 use tokio::sync::oneshot;
 
-use crate::domain::delivery::DeliveryId;
-
-use super::super::{Claimed, Result, StoreError};
-use super::sets::{self, Begin, Claim, Record};
+use super::super::{AttemptEnd, AttemptStart, Claimed, Result, StoreError};
+use super::outbox::Claim;
+use super::sets;
 use super::{Tx, failed};
 
 /// Entries of one kind in one transaction: other writers of this process, and other processes, want their turn too.
@@ -46,9 +45,11 @@ struct Entry<A, T> {
 
 #[derive(Default)]
 struct Waiting {
-    claims: VecDeque<Entry<Claim, Option<Claimed>>>,
-    begins: VecDeque<Entry<Begin, bool>>,
-    records: VecDeque<Entry<Record, bool>>,
+    claims: VecDeque<Entry<Claim, Vec<Claimed>>>,
+    begins: VecDeque<Entry<AttemptStart, bool>>,
+    records: VecDeque<Entry<AttemptEnd, bool>>,
+    /// One ends, the next one begins.
+    joints: VecDeque<Entry<(AttemptEnd, AttemptStart), (bool, bool)>>,
 }
 
 /// The queue before the writer's connection.
@@ -67,16 +68,20 @@ impl Writer {
         Self(Arc::new(Inner { pool, waiting: Mutex::default(), turn: tokio::sync::Mutex::default() }))
     }
 
-    pub(super) async fn claim(&self, asked: Claim) -> Result<Answer<Option<Claimed>>> {
+    pub(super) async fn claim(&self, asked: Claim) -> Result<Answer<Vec<Claimed>>> {
         self.ask(|waiting, reply| waiting.claims.push_back(Entry { asked, reply })).await
     }
 
-    pub(super) async fn begin(&self, asked: Begin) -> Result<Answer<bool>> {
+    pub(super) async fn begin(&self, asked: AttemptStart) -> Result<Answer<bool>> {
         self.ask(|waiting, reply| waiting.begins.push_back(Entry { asked, reply })).await
     }
 
-    pub(super) async fn record(&self, asked: Record) -> Result<Answer<bool>> {
+    pub(super) async fn record(&self, asked: AttemptEnd) -> Result<Answer<bool>> {
         self.ask(|waiting, reply| waiting.records.push_back(Entry { asked, reply })).await
+    }
+
+    pub(super) async fn record_and_begin(&self, end: AttemptEnd, next: AttemptStart) -> Result<Answer<(bool, bool)>> {
+        self.ask(|waiting, reply| waiting.joints.push_back(Entry { asked: (end, next), reply })).await
     }
 
     /// Does what still waits; before the connection is closed.
@@ -137,7 +142,7 @@ impl Waiting {
     }
 
     fn len(&self) -> usize {
-        self.claims.len() + self.begins.len() + self.records.len()
+        self.claims.len() + self.begins.len() + self.records.len() + self.joints.len()
     }
 
     /// The next batch, the first come first.
@@ -146,56 +151,62 @@ impl Waiting {
         self.claims.retain(|entry| !entry.reply.is_closed());
         let claims = self.claims.drain(..self.claims.len().min(BATCH)).collect();
         let mut seen = HashSet::new();
-        let records = distinct(&mut self.records, &mut seen, |record| record.id);
-        let begins = distinct(&mut self.begins, &mut seen, |begin| begin.id);
-        Self { claims, begins, records }
+        let records = distinct(&mut self.records, |record| seen.insert(record.id));
+        let joints = distinct(&mut self.joints, |(end, next)| seen.insert(end.id) && seen.insert(next.id));
+        let begins = distinct(&mut self.begins, |begin| seen.insert(begin.id));
+        Self { claims, begins, records, joints }
     }
 
+    /// Ends before beginnings, and what is to be claimed last: what was given back just now can be given out.
     async fn done(&self, tx: &mut Tx) -> Result<Done> {
-        let records: Vec<_> = self.records.iter().map(|entry| &entry.asked).collect();
-        let records = sets::record(tx, &records).await?;
-        let begins: Vec<_> = self.begins.iter().map(|entry| &entry.asked).collect();
-        let begins = sets::begin(tx, &begins).await?;
-        // Last, so that what was given back just now can be given out.
+        let ends = self.records.iter().map(|entry| &entry.asked);
+        let ends: Vec<_> = ends.chain(self.joints.iter().map(|entry| &entry.asked.0)).collect();
+        let mut records = sets::record(tx, &ends).await?;
+        let begins = self.begins.iter().map(|entry| &entry.asked);
+        let begins: Vec<_> = begins.chain(self.joints.iter().map(|entry| &entry.asked.1)).collect();
+        let mut begins = sets::begin(tx, &begins).await?;
         let claims: Vec<_> = self.claims.iter().map(|entry| &entry.asked).collect();
         let claims = sets::claim(tx, &claims).await?;
-        Ok(Done { claims, begins, records })
+        let joints = records.split_off(self.records.len()).into_iter().zip(begins.split_off(self.begins.len()));
+        let joints = joints.collect();
+        Ok(Done { claims, begins, records, joints })
     }
 
     fn answer(self, done: Done) {
+        let ok = |done| Ok(Answer::Done(done));
         tell(self.claims, done.claims.into_iter().map(|claimed| Ok(Answer::Done(claimed))));
-        tell(self.begins, done.begins.into_iter().map(|begun| Ok(Answer::Done(begun))));
-        tell(self.records, done.records.into_iter().map(|kept| Ok(Answer::Done(kept))));
+        tell(self.begins, done.begins.into_iter().map(ok));
+        tell(self.records, done.records.into_iter().map(ok));
+        tell(self.joints, done.joints.into_iter().map(|both| Ok(Answer::Done(both))));
     }
 
     fn leave(self) {
         tell(self.claims, std::iter::repeat_with(|| Ok(Answer::Alone)));
         tell(self.begins, std::iter::repeat_with(|| Ok(Answer::Alone)));
         tell(self.records, std::iter::repeat_with(|| Ok(Answer::Alone)));
+        tell(self.joints, std::iter::repeat_with(|| Ok(Answer::Alone)));
     }
 
     fn fail(self, error: &sqlx::Error) {
         tell(self.claims, std::iter::repeat_with(|| Err(copy(error))));
         tell(self.begins, std::iter::repeat_with(|| Err(copy(error))));
         tell(self.records, std::iter::repeat_with(|| Err(copy(error))));
+        tell(self.joints, std::iter::repeat_with(|| Err(copy(error))));
     }
 }
 
 /// The first of them up to one of a delivery that the batch has already.
-fn distinct<A, T>(
-    from: &mut VecDeque<Entry<A, T>>,
-    seen: &mut HashSet<DeliveryId>,
-    id: impl Fn(&A) -> DeliveryId,
-) -> VecDeque<Entry<A, T>> {
-    let many = from.iter().take(BATCH).take_while(|entry| seen.insert(id(&entry.asked))).count();
+fn distinct<A, T>(from: &mut VecDeque<Entry<A, T>>, mut new: impl FnMut(&A) -> bool) -> VecDeque<Entry<A, T>> {
+    let many = from.iter().take(BATCH).take_while(|entry| new(&entry.asked)).count();
     from.drain(..many).collect()
 }
 
 /// What a batch came to, in the order of its entries.
 struct Done {
-    claims: Vec<Option<Claimed>>,
+    claims: Vec<Vec<Claimed>>,
     begins: Vec<bool>,
     records: Vec<bool>,
+    joints: Vec<(bool, bool)>,
 }
 
 fn tell<A, T>(entries: VecDeque<Entry<A, T>>, answers: impl Iterator<Item = Result<Answer<T>>>) {
