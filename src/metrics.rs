@@ -64,6 +64,7 @@ pub struct Metrics {
     scan_last_success: Seconds,
     scan_duration: Seconds,
     scan_requests: Family<OutcomeLabel, Counter>,
+    microsoft_requests: Family<OutcomeLabel, Counter>,
     outbox: Family<StateLabel, Number>,
     notices: Family<NoticeLabel, Counter>,
     oldest_due: Seconds,
@@ -92,6 +93,7 @@ impl Metrics {
             scan_last_success: Gauge::default(),
             scan_duration: Gauge::default(),
             scan_requests: Family::default(),
+            microsoft_requests: Family::default(),
             outbox: Family::default(),
             notices: Family::default(),
             oldest_due: Gauge::default(),
@@ -115,6 +117,7 @@ impl Metrics {
         }
         for outcome in ["ok", "error", "retry"] {
             drop(metrics.scan_requests.get_or_create(&OutcomeLabel { outcome }));
+            drop(metrics.microsoft_requests.get_or_create(&OutcomeLabel { outcome }));
         }
         metrics
     }
@@ -143,6 +146,7 @@ impl Metrics {
         r.register("scan_duration_seconds", "How long the last scan took", self.scan_duration.clone());
         r.register("nodes", "Nodes that work on this state", self.nodes.clone());
         r.register("scan_requests", "Requests to the admin tool", self.scan_requests.clone());
+        r.register("microsoft_requests", "Requests to Microsoft's login service", self.microsoft_requests.clone());
         r.register("outbox", "Deliveries by state", self.outbox.clone());
         r.register("notices", "What became of notices", self.notices.clone());
         r.register(
@@ -173,6 +177,11 @@ impl Metrics {
     /// Counts one request to the admin tool: `ok`, `error` or `retry`.
     pub fn scan_request(&self, outcome: &'static str) {
         self.scan_requests.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// Counts one request to Microsoft's login service: `ok` (it answered), `error` or `retry`.
+    pub fn microsoft_request(&self, outcome: &'static str) {
+        self.microsoft_requests.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     /// A scan ended.

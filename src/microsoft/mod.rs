@@ -36,6 +36,7 @@ use crate::connector::ConnectorError;
 use crate::connector::http::{Answer, Polite, Request, Retry, host_name};
 use crate::domain::Timestamp;
 use crate::domain::observation::{Consent, Reason};
+use crate::metrics::Metrics;
 
 /// The longest that one question takes, its retries and its place in the row included.
 pub const ASK: Duration = Duration::from_secs(15);
@@ -146,6 +147,12 @@ impl Microsoft {
             proof: tokio::sync::Mutex::default(),
             run: Mutex::default(),
         })
+    }
+
+    /// Counts every request in these metrics.
+    #[must_use]
+    pub fn counted(self, metrics: Arc<Metrics>) -> Self {
+        Self { http: self.http.counted_as(Metrics::microsoft_request, metrics), ..self }
     }
 
     /// Whether consent is to be verified at all.
