@@ -118,7 +118,14 @@ impl Polite {
             .tcp_nodelay(true)
             .build()
             .map_err(ConnectorError::Client)?;
-        Ok(Self { client, clock, hosts: Mutex::new(HashMap::new()), scan: scan.clone(), metrics: None, tally: Metrics::scan_request })
+        Ok(Self {
+            client,
+            clock,
+            hosts: Mutex::new(HashMap::new()),
+            scan: scan.clone(),
+            metrics: None,
+            tally: Metrics::scan_request,
+        })
     }
 
     /// Sends one request and reads its answer, with at most `scan.attempts` tries before `deadline`.

@@ -105,11 +105,7 @@ pub fn connector(
 ///
 /// # Errors
 /// When its client cannot be set up.
-pub fn microsoft(
-    config: &Config,
-    clock: Arc<dyn Clock>,
-    metrics: Arc<Metrics>,
-) -> Result<Arc<Microsoft>, LoadError> {
+pub fn microsoft(config: &Config, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Arc<Microsoft>, LoadError> {
     let made = Microsoft::new(&config.microsoft, &config.scan, clock);
     made.map(|made| Arc::new(made.counted(metrics))).map_err(|error| LoadError::Connector(error.to_string()))
 }

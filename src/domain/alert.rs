@@ -42,6 +42,8 @@ pub enum Cause {
     BadEdit,
     /// A row of the customers file has an error.
     BadRow,
+    /// Many customers with an open case left the customers file at once: it looks cut off.
+    CustomersGone,
     /// The mailbox that undeliverable mail comes back to cannot be read.
     BouncesUnread,
     /// A recipient's server sent a notice back because of us: our address, our authentication, our account.
@@ -50,7 +52,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::NewlyAffected,
         Self::Relapsed,
         Self::Unreadable,
@@ -67,6 +69,7 @@ impl Cause {
         Self::DeadlineNear,
         Self::BadEdit,
         Self::BadRow,
+        Self::CustomersGone,
         Self::BouncesUnread,
         Self::OwnFault,
     ];
@@ -91,6 +94,7 @@ impl Cause {
             Self::DeadlineNear => "deadline_near",
             Self::BadEdit => "bad_edit",
             Self::BadRow => "bad_row",
+            Self::CustomersGone => "customers_gone",
             Self::BouncesUnread => "bounces_unread",
             Self::OwnFault => "own_fault",
         }
@@ -116,6 +120,7 @@ impl Cause {
             | Self::DeadlineNear
             | Self::BadEdit
             | Self::BadRow
+            | Self::CustomersGone
             | Self::BouncesUnread => true,
             Self::NewlyAffected
             | Self::Relapsed

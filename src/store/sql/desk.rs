@@ -103,7 +103,11 @@ pub(super) async fn load_recipients(
 }
 
 /// The same; one that cannot be read spoils its own delivery.
-pub(super) async fn recipients_of(tx: &mut Tx, ids: &str, what: &'static str) -> Result<HashMap<i64, Result<Vec<Recipient>>>> {
+pub(super) async fn recipients_of(
+    tx: &mut Tx,
+    ids: &str,
+    what: &'static str,
+) -> Result<HashMap<i64, Result<Vec<Recipient>>>> {
     let query = db::query_as(RECIPIENTS).bind(ids);
     let rows: Vec<RecipientRow> = query.fetch_all(&mut *tx).await.map_err(unreadable(what))?;
     let mut all: HashMap<i64, Result<Vec<Recipient>>> = HashMap::new();
