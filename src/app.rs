@@ -59,7 +59,7 @@ pub async fn open_with(snapshot: Snapshot, clock: Arc<dyn Clock>) -> anyhow::Res
     let store = store::open(&snapshot.config.state).await?;
     let metrics = Arc::new(Metrics::new());
     let connector = reload::connector(&snapshot.config, Arc::clone(&clock), Arc::clone(&metrics))?;
-    let microsoft = reload::microsoft(&snapshot.config, Arc::clone(&clock))?;
+    let microsoft = reload::microsoft(&snapshot.config, Arc::clone(&clock), Arc::clone(&metrics))?;
     let mut owner = owner();
     if store.shared() {
         // In a container host and process number are the same after every restart: what the last process had would look

@@ -70,6 +70,7 @@ pub struct Metrics {
     scan_duration: Seconds,
     scan_requests: Family<OutcomeLabel, Counter>,
     pages: Family<ParserLabel, Counter>,
+    microsoft_requests: Family<OutcomeLabel, Counter>,
     outbox: Family<StateLabel, Number>,
     notices: Family<NoticeLabel, Counter>,
     oldest_due: Seconds,
@@ -99,6 +100,7 @@ impl Metrics {
             scan_duration: Gauge::default(),
             scan_requests: Family::default(),
             pages: Family::default(),
+            microsoft_requests: Family::default(),
             outbox: Family::default(),
             notices: Family::default(),
             oldest_due: Gauge::default(),
@@ -122,6 +124,7 @@ impl Metrics {
         }
         for outcome in ["ok", "error", "retry"] {
             drop(metrics.scan_requests.get_or_create(&OutcomeLabel { outcome }));
+            drop(metrics.microsoft_requests.get_or_create(&OutcomeLabel { outcome }));
         }
         for parser in ["fast", "full"] {
             drop(metrics.pages.get_or_create(&ParserLabel { parser }));
@@ -158,6 +161,7 @@ impl Metrics {
             "The admin tool's pages by how they were read: fast where their markup is regular, else by the full parser",
             self.pages.clone(),
         );
+        r.register("microsoft_requests", "Requests to Microsoft's login service", self.microsoft_requests.clone());
         r.register("outbox", "Deliveries by state", self.outbox.clone());
         r.register("notices", "What became of notices", self.notices.clone());
         r.register(
@@ -194,6 +198,11 @@ impl Metrics {
     pub fn page(&self, regular: bool) {
         let parser = if regular { "fast" } else { "full" };
         self.pages.get_or_create(&ParserLabel { parser }).inc();
+    }
+
+    /// Counts one request to Microsoft's login service: `ok` (it answered), `error` or `retry`.
+    pub fn microsoft_request(&self, outcome: &'static str) {
+        self.microsoft_requests.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     /// A scan ended.

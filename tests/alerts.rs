@@ -21,6 +21,7 @@ use kigen::demo::admin_tool::{Fault, WorldCustomer, WorldSite};
 use kigen::demo::mail_server::{Policy, Received};
 use kigen::domain::alert::Cause;
 use kigen::domain::customer::Language;
+use kigen::domain::observation::{Reason, Verdict};
 use kigen::domain::site::{AuthMethod, ServerType};
 use kigen::store::{By, Hold, HoldKind, NewAlert};
 use sqlx::Connection;
@@ -239,6 +240,65 @@ async fn a_digest_comes_once_on_a_business_day_and_never_on_another() {
     assert!(said.contains("・first: 1"), "{said}");
     assert!(said.contains("・A1 ") && !said.contains("・S1 "), "{said}");
     assert!(lab.told().is_empty());
+}
+
+#[tokio::test]
+async fn who_has_no_account_is_not_tried_stops_nobody_and_is_told() {
+    let lab = lab((1..=12).map(|n| switched(&format!("S{n:02}"))).collect()).await;
+    let rows: String = (1..=12).map(|n| format!("S{n:02},Company,admin@s{n}.example\n")).collect();
+    write_private(&lab.path("customers.csv"), format!("customer_id,name,email\n{rows}").as_bytes());
+    let bench = lab.open(SystemClock.now()).await;
+    for _ in 0..2 {
+        let (seen, report) = bench.scan().await;
+        assert_eq!(report.stopped, None, "an empty logon is no refused one");
+        assert!(seen.iter().all(|o| o.verdict == Verdict::Unreadable(Reason::InventoryError)), "{seen:?}");
+        bench.go(TimeDelta::hours(12));
+    }
+    assert_eq!(lab.world.lock().counters.requests, 0);
+    tell(&bench).await;
+    let said: String = lab.alerted().iter().map(text).collect();
+    assert!(titles(&lab).iter().any(|t| t.starts_with("12 sites could not be read")), "{:?}", titles(&lab));
+    assert!(said.contains("・S01 "), "{said}");
+}
+
+#[tokio::test]
+async fn a_customers_file_that_was_cut_off_is_no_silence() {
+    let lab = lab(["A1", "A2", "A3", "A4", "S1"].map(affected).to_vec()).await;
+    let now = SystemClock.now();
+    let bench = lab.open(now).await;
+    bench.scan().await;
+    tell(&bench).await;
+    let whole = std::fs::read_to_string(lab.path("customers.csv")).unwrap();
+    let title = "Many customers with an open case left the customers file at once";
+
+    write_private(
+        &lab.path("customers.csv"),
+        format!("{}\n", whole.lines().take(5).collect::<Vec<_>>().join("\n")).as_bytes(),
+    );
+    bench.ctx.store.close().await;
+    let bench = lab.open(now + TimeDelta::hours(2)).await;
+    bench.scan().await;
+    tell(&bench).await;
+    assert!(!titles(&lab).contains(&title.to_owned()), "one of five may have been taken out on purpose");
+
+    write_private(&lab.path("customers.csv"), format!("{}\n", whole.lines().next().unwrap()).as_bytes());
+    bench.ctx.store.close().await;
+    let bench = lab.open(now + TimeDelta::hours(4)).await;
+    bench.scan().await;
+    tell(&bench).await;
+    assert_eq!(titles(&lab).last().unwrap(), title);
+    assert!(
+        text(lab.alerted().last().unwrap()).contains("5 of 5 open cases"),
+        "{}",
+        text(lab.alerted().last().unwrap())
+    );
+
+    write_private(&lab.path("customers.csv"), whole.as_bytes());
+    bench.ctx.store.close().await;
+    let bench = lab.open(now + TimeDelta::hours(6)).await;
+    bench.scan().await;
+    let standing = bench.ctx.store.left_open(now).await.unwrap();
+    assert_eq!(standing, (5, 0), "they are back");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -231,6 +231,7 @@ fn each_problem_has_its_place_and_a_hint() {
         ("[microsoft.consent]\nclient_id = \"x\"\nclient_secret = { env = \"X\" }\nkey = { env = \"X\" }", 4, 17, "microsoft.consent.client_secret", "only one", "take the other out"),
         ("[microsoft.consent]\nclient_id = \"x\"\nclient_secret = { env = \"X\" }\nhome_tenant = \"a/b.c\"", 5, 15, "microsoft.consent.home_tenant", "neither a domain nor", "onmicrosoft.com"),
         ("[microsoft]\nlogin_url = \"https://a.jp/common\"", 3, 13, "microsoft.login_url", "host alone", "adds the tenant"),
+        ("[schedule]\nnotices = \"0 10 * * Sat,Sun\"", 3, 11, "schedule.notices", "falls on no business day", "business_hours.days"),
         ("[mail.bounces]\nimap = { host = \"imap.example.jp\" }", 3, 1, "mail.bounces.imap.password", "must be set: `auth` is \"password\"", "[mail.bounces.imap]"),
         ("[mail.bounces]\nimap = { port = 993, password = { env = \"X\" } }", 3, 1, "mail.bounces.imap.host", "must be set", "imap.example.jp"),
         ("[mail.bounces]\nmaildir = \"x\"\nimap = { host = \"a.example.jp\", password = { env = \"X\" } }", 3, 11, "mail.bounces.maildir", "and `imap` too", "at one place"),

@@ -178,6 +178,19 @@ async fn a_bad_edit_changes_nothing_and_a_good_one_applies_without_a_restart() {
         wait_until("a scan by the new schedule", || lab.world.lock().counters.requests > 0);
         let text = lab.kigen_ok(&["reload"]);
         assert!(text.contains("1 customers"), "{text}");
+
+        let running = lab.config_text();
+        common::write_private(&lab.config(), running.replace("127.0.0.1:0\"", "127.0.0.1:1\"").as_bytes());
+        for time in ["read for the first time", "read again: it still is not what runs"] {
+            let text = lab.kigen_ok(&["reload"]);
+            assert!(text.contains("needs a restart to take effect: web.listen"), "{time}: {text}");
+            daemon.forget();
+        }
+        lab.write_config();
+        let text = lab.kigen_ok(&["reload"]);
+        assert!(!text.contains("restart"), "back to what runs: {text}");
+        // Nobody reads its words meanwhile, and the kernel holds ten of them.
+        daemon.forget();
         daemon.stop();
     });
 }
@@ -229,6 +242,7 @@ async fn health_and_metrics_answer() {
         "kigen_scan_duration_seconds ",
         "kigen_scan_requests_total{outcome=\"ok\"}",
         "kigen_pages_total{parser=\"full\"} 0",
+        "kigen_microsoft_requests_total{outcome=\"ok\"} 0",
         "kigen_oldest_due_notice_seconds",
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");

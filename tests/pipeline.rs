@@ -7,14 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use common::{Lab, Settings, affected};
-use kigen::daemon::notify::Fate;
+use kigen::daemon::notify::{Fate, Passed, pass};
+use kigen::daemon::progress::Progress;
 use kigen::demo::admin_tool::{Fault, Variant, WorldCustomer, WorldSite};
 use kigen::demo::mail_server::Policy;
 use kigen::domain::campaign::Standing;
 use kigen::domain::observation::Verdict;
 use kigen::domain::plan::NoticeKind;
 use kigen::domain::site::{AuthMethod, ServerType};
-use kigen::store::{By, HoldKind, OutboxAction, OutboxFilter};
+use kigen::store::{By, HoldKind, OutboxAction, OutboxFilter, RunCounts, SiteCounts};
+use tokio_util::sync::CancellationToken;
 
 fn at(text: &str) -> DateTime<Utc> {
     DateTime::parse_from_rfc3339(text).unwrap().to_utc()
@@ -350,4 +352,27 @@ async fn an_answer_that_was_never_heard_is_unknown_and_resent_once_with_the_same
     let received = lab.mail.received();
     assert_eq!(received.len(), 2, "resent once, not for ever");
     assert_eq!(received[0].data, received[1].data, "the same bytes, Message-ID and Date included");
+}
+
+/// A person's command between two notices of a pass.
+struct ScansBetween<'a>(&'a Lab);
+
+impl Progress for ScansBetween<'_> {
+    fn step(&self, counts: &RunCounts, _sites: &SiteCounts) {
+        if counts.customers == 1 {
+            self.0.kigen_ok(&["scan"]);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_is_scanned_in_the_middle_of_a_pass_is_told_all_the_same() {
+    let ids = ["A1", "A2", "A3", "A4", "A5", "A6"];
+    let lab = Lab::start(ids.map(affected).to_vec()).await;
+    let bench = lab.open(kigen::clock::Clock::now(&kigen::clock::SystemClock)).await;
+    bench.scan().await;
+    let passed = pass(&bench.ctx, None, &CancellationToken::new(), &ScansBetween(&lab)).await.unwrap();
+    let Passed::Ran(report) = passed else { panic!("another pass runs") };
+    let fates: Vec<&str> = report.notices.iter().map(|n| n.fate.word()).collect();
+    assert_eq!(fates, ["queued"; 6], "the scan changed customers whose notices were made already");
 }

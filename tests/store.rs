@@ -169,6 +169,7 @@ promises! {
         release_and_drop,
         what_a_server_may_hold_is_never_dropped,
         what_nobody_can_read_is_set_aside,
+        bytes_that_are_no_text_hide_no_other_row,
         in_flight_and_unreadable_is_unknown,
         reminders_answer_what_was_sent,
         a_case_knows_what_was_told,

@@ -119,6 +119,15 @@ pub fn logons_refused(language: Language, limit: u32, english: &str) -> String {
     }
 }
 
+/// Customers with an open case are gone from the customers file.
+#[must_use]
+pub fn customers_gone(language: Language, gone: u64, open: u64) -> String {
+    match language {
+        Ja => format!("対応中の案件 {open} 件のうち {gone} 件のお客様が顧客ファイルにありません"),
+        En => format!("{gone} of {open} open cases are of customers who are not in the customers file any more"),
+    }
+}
+
 /// What the store says of how a scan ended, beside the outcome's word.
 #[must_use]
 pub fn scan_detail(language: Language, outcome: Option<&str>, limit: u32, detail: &str) -> String {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use chrono::NaiveDate;
 
 use super::{EXIT_CONFIG, Global, output};
-use crate::config::{Config, StateUrl};
+use crate::config::{Config, ConnectorConfig, StateUrl};
 use crate::daemon::reload::{self, LoadError};
 use crate::daemon::running::{self, Running};
 use crate::daemon::{Snapshot, bounces, schedule};
@@ -29,7 +29,7 @@ pub(super) async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     let fleet = match fleet::roster(&config.fleet.customers, config.state.directory()) {
         Ok(fleet) => Some(fleet),
         Err(error) => {
-            errors.push(error.to_string());
+            errors.push(app::describe(&LoadError::Fleet(error)));
             None
         }
     };
@@ -43,11 +43,11 @@ pub(super) async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     // Secrets need not be readable here; a key that is must be good.
     match config.mail.dkim.as_ref().map(Signer::load) {
         None | Some(Ok(_)) => {}
-        Some(Err(error @ DkimError::Secret(_))) => eprintln!("note: {:#}; not checked", anyhow::Error::from(error)),
+        Some(Err(error @ DkimError::Secret(_))) => output::say!("note: {:#}; not checked", anyhow::Error::from(error)),
         Some(Err(error)) => errors.push(error.to_string()),
     }
     for error in &errors {
-        eprintln!("error: {error}");
+        output::say!("error: {error}");
     }
     let (Some(fleet), Some(templates)) = (fleet, templates) else { return Ok(ExitCode::from(EXIT_CONFIG)) };
     let snapshot = Snapshot::new(config, fleet, templates);
@@ -55,7 +55,7 @@ pub(super) async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     if errors.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("{} error(s)", errors.len());
+    output::say!("{} error(s)", errors.len());
     Ok(ExitCode::from(EXIT_CONFIG))
 }
 
@@ -89,7 +89,11 @@ async fn report(snapshot: &Snapshot) -> anyhow::Result<String> {
         snapshot.fleet.members.len(),
         snapshot.fleet.quarantined.len()
     )?;
-    for warning in app::warnings(config, config.calendar.day(now)).into_iter().chain(snapshot.done_in_vain()) {
+    for warning in app::warnings(config, config.calendar.day(now))
+        .into_iter()
+        .chain(snapshot.done_in_vain())
+        .chain(without_account(snapshot))
+    {
         writeln!(text, "warning: {warning}")?;
     }
     writeln!(text, "\nnext runs ({zone})")?;
@@ -102,7 +106,7 @@ async fn report(snapshot: &Snapshot) -> anyhow::Result<String> {
             at = next;
         }
         let note = match kind {
-            RunKind::Bounces if !schedule::is_on(config, kind) => "  (off: [mail.bounces] is not set)",
+            RunKind::Bounces if !schedule::is_on(config, kind) => "  (off: [mail.bounces] names no mailbox)",
             _ if schedule::KINDS.contains(&kind) => "",
             _ => "  (not in this version)",
         };
@@ -118,6 +122,19 @@ async fn report(snapshot: &Snapshot) -> anyhow::Result<String> {
         None => writeln!(text, "  schedule.notices never happens")?,
     }
     Ok(text)
+}
+
+/// Customers that the admin tool cannot be asked about. No error: they may be told by hand, and need not be looked at.
+fn without_account(snapshot: &Snapshot) -> Option<String> {
+    let members = &snapshot.fleet.members;
+    let is_exlook = matches!(snapshot.config.connector, ConnectorConfig::Exlook(_));
+    let mut without = (0..members.len()).filter(|n| is_exlook && members.at(*n).logon.account.is_empty());
+    let first = members.id_at(without.next()?);
+    let more = match without.count() {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    Some(format!("customer {first}{more}: no account to log on with, so the sites cannot be read (inventory_error)"))
 }
 
 /// The days on which reminders fall, moved to business days.
@@ -162,6 +179,10 @@ async fn next_notices_of(snapshot: &Snapshot, store: &dyn Store, day: NaiveDate)
     let off = config.calendar.day_off(day).map(|off| format!(" ({off})")).unwrap_or_default();
     let ours = Counts::of(snapshot, store, &cases, &snapshot.campaigns(), config.mode.as_str(), day).await?;
     let mut text = format!("  the pass on {day}{off} would send {ours}, from {open} open case(s)\n");
+    let left = left_out(snapshot, &cases);
+    if left > 0 {
+        writeln!(text, "  {left} open case(s) are left alone: {LEFT_OUT}")?;
+    }
     let Some(running) = running else {
         text.push_str("  nothing ran with this state yet, so there is nothing to compare with\n");
         return Ok(text);
@@ -180,6 +201,15 @@ async fn next_notices_of(snapshot: &Snapshot, store: &dyn Store, day: NaiveDate)
         writeln!(text, "  notices of the next pass: {}", theirs.against(&ours))?;
     }
     Ok(text)
+}
+
+/// Why [`left_out`] leaves cases out.
+pub(super) const LEFT_OUT: &str = "their customers are not in the customers file, or in a row with an error";
+
+/// The open cases of customers that are not told because the customers file does not have them.
+pub(super) fn left_out(snapshot: &Snapshot, cases: &[Case]) -> usize {
+    let is_out = |case: &&Case| case.state == CaseState::Open && snapshot.customers.get(&case.customer).is_none();
+    cases.iter().filter(is_out).count()
 }
 
 /// The notices of one pass by kind.

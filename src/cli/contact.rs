@@ -90,7 +90,7 @@ async fn revive(ctx: &Context, customer: &str, address: Option<&str>) -> anyhow:
     let by = By { who: who(), at, day: ctx.snapshot.config.calendar.day(at) };
     contacts::revive(ctx, &found, &by).await?;
     for contact in &found {
-        eprintln!("{} of {id} counts as alive again; what came back is not sent again by itself", contact.masked);
+        output::say!("{} of {id} counts as alive again; what came back is not sent again by itself", contact.masked);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -62,7 +62,7 @@ pub(super) async fn pause(global: &Global, args: &PauseArgs) -> anyhow::Result<E
     let hold = Hold { kind: HoldKind::Paused, reason: reason.to_owned(), set_by: who(), set_at: ctx.now() };
     ctx.store.set_hold(&hold).await?;
     ctx.store.close().await;
-    eprintln!("all customer mail is paused; `kigen resume` starts it again");
+    output::say!("all customer mail is paused; `kigen resume` starts it again");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -73,10 +73,10 @@ pub(super) async fn resume(global: &Global) -> anyhow::Result<ExitCode> {
     let cleared = ctx.store.clear_holds(&by).await?;
     ctx.store.close().await;
     if cleared.is_empty() {
-        eprintln!("nothing was held");
+        output::say!("nothing was held");
     }
     for hold in cleared {
-        eprintln!("released: {} ({}, set by {})", hold.reason, hold.kind.as_str(), hold.set_by);
+        output::say!("released: {} ({}, set by {})", hold.reason, hold.kind.as_str(), hold.set_by);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -86,7 +86,7 @@ pub(super) fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let imported = fleet::import(&bytes);
     for error in &imported.errors {
         let column = error.column.as_ref().map(|c| format!(", column {c}")).unwrap_or_default();
-        eprintln!("{}:{}{column}: {}", args.file.display(), error.line, error.message);
+        output::say!("{}:{}{column}: {}", args.file.display(), error.line, error.message);
     }
     match imported.csv {
         Some(csv) if imported.errors.is_empty() => {
@@ -94,7 +94,7 @@ pub(super) fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         _ => {
-            eprintln!("{} error(s); nothing was written", imported.errors.len());
+            output::say!("{} error(s); nothing was written", imported.errors.len());
             Ok(ExitCode::FAILURE)
         }
     }
@@ -104,6 +104,6 @@ pub(super) async fn backup(global: &Global, args: &BackupArgs) -> anyhow::Result
     let ctx = app::open(&global.config).await?;
     ctx.store.backup(&args.file).await?;
     ctx.store.close().await;
-    eprintln!("state written to {}", args.file.display());
+    output::say!("state written to {}", args.file.display());
     Ok(ExitCode::SUCCESS)
 }

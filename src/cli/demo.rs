@@ -36,13 +36,13 @@ pub(super) async fn run(_global: &Global, args: &DemoArgs) -> anyhow::Result<Exi
         tempfile::Builder::new().prefix("kigen-demo-").tempdir().context("cannot make a temporary folder")?.keep();
     let customers = usize::try_from(args.customers)?;
     let options = ReplayOptions { customers, days: args.days, dir: dir.clone() };
-    eprintln!(
+    output::say!(
         "A simulated admin tool, Microsoft side, mail server and {customers} customers on loopback; {} days from {FIRST_DAY}, deadline 2022-10-01.",
         args.days
     );
     let started = Instant::now();
     let mut replay = Replay::start(options).await?;
-    replay.run(&stop, |line| eprintln!("{}", day_line(line))).await?;
+    replay.run(&stop, |line| output::say!("{}", day_line(line))).await?;
     let summary = replay.summarise().await?;
     output::write(format!("{}\n", table(&summary)).as_bytes())?;
     tell(&dir, started);
@@ -69,7 +69,7 @@ async fn serve(replay: &Replay, stop: &CancellationToken) -> anyhow::Result<()> 
             TcpListener::bind(address).await.context("loopback gives no port for the dashboard")?
         }
     };
-    eprintln!("The dashboard: http://{}/  (Ctrl-C ends it)", listener.local_addr()?);
+    output::say!("The dashboard: http://{}/  (Ctrl-C ends it)", listener.local_addr()?);
     let (_beat, heartbeat) = watch::channel(tokio::time::Instant::now());
     let parts = Parts { live: Live::new(ctx), heartbeat, wake_mail: Arc::new(Notify::new()), stop: stop.clone() };
     web::serve(listener, parts).await.context("the dashboard ended")
@@ -130,9 +130,9 @@ fn table(s: &Summary) -> String {
 
 fn tell(dir: &Path, started: Instant) {
     let dir = dir.display();
-    eprintln!("Replayed in {:.0} s. It all stays in {dir}:", started.elapsed().as_secs_f64());
-    eprintln!("  mails/        every mail as it was received (.eml)");
-    eprintln!(
+    output::say!("Replayed in {:.0} s. It all stays in {dir}:", started.elapsed().as_secs_f64());
+    output::say!("  mails/        every mail as it was received (.eml)");
+    output::say!(
         "  kigen.db      the state; try `kigen -c {dir}/config.toml status`, `sites`, `outbox list`, `history C0001`"
     );
 }

@@ -34,6 +34,6 @@ pub(super) async fn run(args: &MigrateStateArgs) -> anyhow::Result<ExitCode> {
         table.add_row([table_moved.table, &rows, &table_moved.sha256]);
     }
     output::write(format!("{table}\n").as_bytes())?;
-    eprintln!("moved to {}; write it into `state`, and start the daemon", to.name());
+    output::say!("moved to {}; write it into `state`, and start the daemon", to.name());
     Ok(ExitCode::SUCCESS)
 }

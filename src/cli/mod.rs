@@ -168,7 +168,7 @@ pub fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("kigen: cannot start: {error}");
+            output::say!("kigen: cannot start: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -190,20 +190,20 @@ fn explain(error: &anyhow::Error, color: bool) -> ExitCode {
         return ExitCode::SUCCESS; // `kigen sites | head`: the reader had enough.
     }
     if let Some(Usage(text)) = error.downcast_ref() {
-        eprintln!("error: {text}\n\nFor more information, try '--help'.");
+        output::say!("error: {text}\n\nFor more information, try '--help'.");
         return ExitCode::from(EXIT_USAGE);
     }
     match error.downcast_ref::<LoadError>() {
         Some(LoadError::Config(errors)) => {
-            eprint!("{}", errors.render(color));
+            output::say_text(format_args!("{}", errors.render(color)));
             ExitCode::from(EXIT_CONFIG)
         }
         Some(other) => {
-            eprintln!("kigen: {}", app::describe(other));
+            output::say!("kigen: {}", app::describe(other));
             ExitCode::from(EXIT_CONFIG)
         }
         None => {
-            eprintln!("kigen: {error:#}");
+            output::say!("kigen: {error:#}");
             ExitCode::FAILURE
         }
     }

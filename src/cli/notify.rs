@@ -57,14 +57,21 @@ pub(super) async fn run(global: &Global, args: &NotifyArgs) -> anyhow::Result<Ex
     let listing = list(&report);
     listing.print(args.format.format)?;
     tell(&ctx, &report);
+    for hold in ctx.store.holds().await? {
+        output::say!("no customer mail leaves: {}; `kigen resume` ends that", hold.reason);
+    }
     let failed = report.notices.iter().any(|n| matches!(n.fate, Fate::Failed(_)));
     let blocked = waiting(&ctx).await?;
     ctx.store.close().await;
     let delivered = delivered?;
     if ctx.snapshot.config.mode != Mode::DryRun {
-        eprintln!(
+        output::say!(
             "delivered: {} sent, {} deferred, {} failed, {} unknown, {} dropped; {blocked} still queued",
-            delivered.sent, delivered.deferred, delivered.failed, delivered.unknown, delivered.dropped
+            delivered.sent,
+            delivered.deferred,
+            delivered.failed,
+            delivered.unknown,
+            delivered.dropped
         );
     }
     if failed {
@@ -82,7 +89,7 @@ async fn deliver_now(ctx: &Context, stop: &CancellationToken) -> anyhow::Result<
         return Ok(Delivered::default());
     }
     if let Lead::HeldBy(holder) = ctx.store.take_lead("kigen notify", ctx.now()).await? {
-        eprintln!("the running daemon delivers ({holder})");
+        output::say!("the running daemon delivers ({holder})");
         return Ok(Delivered::default());
     }
     let live = Live::new(ctx.clone());
@@ -124,18 +131,18 @@ fn list(report: &PassReport) -> Listing {
 
 fn tell(ctx: &Context, report: &PassReport) {
     if let Some(off) = report.day_off {
-        eprintln!("nothing is sent today: {off}");
+        output::say!("nothing is sent today: {off}");
     }
     let counts = report.counts();
-    eprintln!("{} planned, {} queued, {} held", report.notices.len(), counts.queued, counts.held);
+    output::say!("{} planned, {} queued, {} held", report.notices.len(), counts.queued, counts.held);
     if ctx.snapshot.config.mode == Mode::DryRun {
-        eprintln!("dry-run: nothing was put into the outbox (mode = \"dry-run\")");
+        output::say!("dry-run: nothing was put into the outbox (mode = \"dry-run\")");
     }
     let now = ctx.now();
     if !ctx.snapshot.config.calendar.is_open(now)
         && let Some(opens) = ctx.snapshot.config.calendar.opens_at(now)
     {
         let zone = ctx.snapshot.config.calendar.zone;
-        eprintln!("outside business_hours: mail leaves from {} on", output::time(opens, zone));
+        output::say!("outside business_hours: mail leaves from {} on", output::time(opens, zone));
     }
 }

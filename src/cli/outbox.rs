@@ -197,19 +197,19 @@ async fn act(ctx: &Context, ids: &[DeliveryId], action: OutboxAction, done: &str
     let mut failed = false;
     for (id, acted) in ids.iter().zip(acted) {
         match acted {
-            Acted::Done => eprintln!("{id}: {done}"),
+            Acted::Done => output::say!("{id}: {done}"),
             Acted::Unknown => {
                 failed = true;
-                eprintln!("{id}: there is no such delivery");
+                output::say!("{id}: there is no such delivery");
             }
             Acted::NotNow(state) => {
                 failed = true;
-                eprintln!("{id}: is {}, so it cannot be {done}", state.as_str());
+                output::say!("{id}: is {}, so it cannot be {done}", state.as_str());
             }
         }
     }
     if ids.is_empty() {
-        eprintln!("nothing is held");
+        output::say!("nothing is held");
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

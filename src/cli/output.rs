@@ -257,7 +257,12 @@ fn plain(value: &Value) -> String {
         Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join("; "),
         other => other.to_string(),
     };
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if (c.is_control() && c != '\n') || turns(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Characters that are not seen and turn the reading direction: with one in a name a row would read as another.
+fn turns(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}')
 }
 
 /// The reader of stdout had enough: `kigen sites | head`. No failure of ours, and told apart from a server's broken pipe.
@@ -276,6 +281,19 @@ pub fn write(bytes: &[u8]) -> std::io::Result<()> {
         _ => error,
     })
 }
+
+/// Writes to stderr. Its reader may have had enough (`kigen notify 2>&1 | head`): no reason to end half-way, as
+/// `eprintln!` would by a panic.
+pub fn say_text(text: fmt::Arguments<'_>) {
+    let _ = std::io::stderr().lock().write_fmt(text);
+}
+
+/// A line on stderr, see [`say_text`].
+macro_rules! say {
+    () => { $crate::cli::output::say_text(format_args!("\n")) };
+    ($($arg:tt)+) => { $crate::cli::output::say_text(format_args!("{}\n", format_args!($($arg)+))) };
+}
+pub(in crate::cli) use say;
 
 /// An instant as RFC 3339 in the configured zone, to the second.
 #[must_use]

@@ -6,6 +6,7 @@ use chrono::{NaiveDate, NaiveTime, TimeDelta};
 use clap::Args;
 use serde_json::json;
 
+use super::check;
 use super::output::{self, FormatArg, Listing, Shown};
 use super::time::TimeArg;
 use super::{Global, Usage};
@@ -82,18 +83,22 @@ async fn listing(ctx: &Context, args: &PlanArgs) -> anyhow::Result<Listing> {
     }
     if planned.is_empty() {
         match calendar.day_off(from) {
-            Some(off) if from == to => eprintln!("nothing is sent on {from}: {off}"),
-            _ if from == to => eprintln!("nothing is due on {from}"),
-            _ => eprintln!("nothing is due from {from} to {to}"),
+            Some(off) if from == to => output::say!("nothing is sent on {from}: {off}"),
+            _ if from == to => output::say!("nothing is due on {from}"),
+            _ => output::say!("nothing is due from {from} to {to}"),
         }
     } else if snapshot.config.mode == Mode::DryRun {
-        eprintln!("note: mode = \"dry-run\": this is what would leave; nothing does");
+        output::say!("note: mode = \"dry-run\": this is what would leave; nothing does");
     }
     let waiting = ctx.store.outbox_counts().await?.into_iter().find_map(|(state, n)| (state == "held").then_some(n));
     if let Some(waiting) = waiting.filter(|n| *n > 0) {
-        eprintln!(
+        output::say!(
             "note: {waiting} mail(s) are held in the outbox already; they leave once approved (kigen outbox list --state held)"
         );
+    }
+    let left = check::left_out(snapshot, &cases);
+    if left > 0 {
+        output::say!("note: {left} open case(s) are left alone: {}", check::LEFT_OUT);
     }
     let mut departures = Departures::new(&snapshot.config);
     let mut listing = Listing::new(COLUMNS).shown(SHOWN).as_they_come(args.format.format);

@@ -86,7 +86,7 @@ async fn preview(ctx: &Context, args: &PreviewArgs) -> anyhow::Result<ExitCode> 
     match snapshot.signer() {
         Ok(None) => {}
         Ok(Some(signer)) => message.raw = signer.sign(&message.raw, at)?,
-        Err(error) => eprintln!("note: shown without its DKIM signature: {:#}", anyhow::Error::from(error)),
+        Err(error) => output::say!("note: shown without its DKIM signature: {:#}", anyhow::Error::from(error)),
     }
     let rendered = mailing::render(&subject, at)?;
     if let Some(dir) = &args.output {
@@ -98,7 +98,7 @@ async fn preview(ctx: &Context, args: &PreviewArgs) -> anyhow::Result<ExitCode> 
         {
             let path = dir.join(format!("{name}-{}.{ending}", due.kind));
             std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
-            eprintln!("{}", path.display());
+            output::say!("{}", path.display());
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -141,7 +141,7 @@ fn due(
             kind
         }
     };
-    eprintln!("note: a {kind} notice is not due on {day}; shown as it would look");
+    output::say!("note: the {kind} notice is not due on {day}; shown as it would look");
     let deadline = campaign.deadline_of(customer);
     let milestone = campaign.reminders.last().copied().filter(|_| kind == NoticeKind::Reminder);
     Ok(Due {
@@ -171,10 +171,10 @@ fn sites(case: &Case, state: Option<&CustomerState>, customer: &Customer, due: &
         .filter_map(|seen| Some(example(seen.site.clone()?, Evidence::of(seen))))
         .collect();
     if !known.is_empty() {
-        eprintln!("note: no site stands so by the last scan; shown with the sites that are known");
+        output::say!("note: no site stands so by the last scan; shown with the sites that are known");
         return known;
     }
-    eprintln!("note: this customer was not scanned yet; shown with example settings");
+    output::say!("note: this customer was not scanned yet; shown with example settings");
     let names =
         if customer.sites.is_empty() { SiteName::new("本社").into_iter().collect() } else { customer.sites.clone() };
     names.into_iter().map(|name| example(name, example_evidence(at))).collect()

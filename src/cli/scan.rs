@@ -71,7 +71,7 @@ pub(super) async fn run(global: &Global, args: &ScanArgs) -> anyhow::Result<Exit
         listing.print(format)?;
     }
     let s = report.sites;
-    eprintln!(
+    output::say!(
         "{} customers, {} sites: {} affected, {} switched, {} consent_missing, {} not_exchange_online, {} unreadable",
         report.counts.customers,
         s.total(),

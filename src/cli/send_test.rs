@@ -26,9 +26,9 @@ pub(super) struct SendTestArgs {
 /// With `-v` the dialogue goes to stderr; passwords and tokens show as `***`, the message as its size.
 fn observer(global: &Global) -> Option<Observer> {
     let show = |direction: Direction, line: &str| match direction {
-        Direction::Sent => eprintln!("> {line}"),
-        Direction::Received => eprintln!("< {line}"),
-        Direction::Note => eprintln!("- {line}"),
+        Direction::Sent => super::output::say!("> {line}"),
+        Direction::Received => super::output::say!("< {line}"),
+        Direction::Note => super::output::say!("- {line}"),
     };
     (global.verbose > 0).then(|| Arc::new(show) as Observer)
 }
@@ -67,7 +67,7 @@ pub(super) async fn run(global: &Global, args: &SendTestArgs) -> anyhow::Result<
     let reply = &attempt.reply;
     match attempt.outcome {
         Outcome::Accepted => {
-            eprintln!("accepted: {reply}");
+            super::output::say!("accepted: {reply}");
             Ok(ExitCode::SUCCESS)
         }
         Outcome::Deferred => bail!("not accepted now: {reply}"),

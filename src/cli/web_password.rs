@@ -35,7 +35,7 @@ fn read(prompt: &str) -> anyhow::Result<String> {
     let got = std::io::stdin().lock().read_line(&mut line);
     if terminal {
         echo("echo");
-        eprintln!();
+        output::say!();
     }
     got.context("cannot read the password")?;
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())

@@ -1,6 +1,7 @@
 //! A file -> a valid [`Config`], or every problem in it.
 
 use std::io::Read as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
@@ -51,6 +52,7 @@ fn whole(root: &mut Section<'_, '_>, file: &Path) -> Option<Config> {
     let microsoft = sections::microsoft::microsoft(root, base);
     let campaigns = sections::campaign::campaigns(root, base);
     sections::basics::some_business_day(root, &calendar, campaigns.as_deref());
+    sections::basics::some_pass_on_a_business_day(root, &schedule, &calendar);
     let mail = sections::mail::mail(root, base);
     let safety = sections::watch::safety(root);
     let alerts = sections::watch::alerts(root);
@@ -79,6 +81,10 @@ fn whole(root: &mut Section<'_, '_>, file: &Path) -> Option<Config> {
 
 fn read(path: &Path) -> Result<Source, ConfigErrors> {
     let refuse = |why: String| ConfigErrors(vec![Problem::of_file(path, why)]);
+    // To open a named pipe would wait for whoever writes into it; one that the shell made (`<(…)`) is a link to it.
+    if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_fifo()) {
+        return Err(refuse("is a pipe, not a file".into()));
+    }
     let file = std::fs::File::open(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| refuse(format!("cannot be read: {error}")))?;

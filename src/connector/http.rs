@@ -86,6 +86,8 @@ pub struct Polite {
     hosts: Mutex<HashMap<String, Arc<Host>>>,
     scan: ScanConfig,
     metrics: Option<Arc<Metrics>>,
+    /// Which of the metrics counts a request.
+    tally: fn(&Metrics, &'static str),
 }
 
 /// One host's limits, shared by everybody who talks to it.
@@ -116,7 +118,14 @@ impl Polite {
             .tcp_nodelay(true)
             .build()
             .map_err(ConnectorError::Client)?;
-        Ok(Self { client, clock, hosts: Mutex::new(HashMap::new()), scan: scan.clone(), metrics: None })
+        Ok(Self {
+            client,
+            clock,
+            hosts: Mutex::new(HashMap::new()),
+            scan: scan.clone(),
+            metrics: None,
+            tally: Metrics::scan_request,
+        })
     }
 
     /// Sends one request and reads its answer, with at most `scan.attempts` tries before `deadline`.
@@ -177,6 +186,12 @@ impl Polite {
         Self { metrics: Some(metrics), ..self }
     }
 
+    /// The same, in another of them.
+    #[must_use]
+    pub fn counted_as(self, tally: fn(&Metrics, &'static str), metrics: Arc<Metrics>) -> Self {
+        Self { metrics: Some(metrics), tally, ..self }
+    }
+
     fn count(&self, answered: bool, again: bool) {
         let outcome = match (answered, again) {
             (_, true) => "retry",
@@ -184,7 +199,7 @@ impl Polite {
             (false, false) => "error",
         };
         if let Some(metrics) = &self.metrics {
-            metrics.scan_request(outcome);
+            (self.tally)(metrics, outcome);
         }
     }
 

@@ -2,8 +2,9 @@
 //!
 //! Invariant: raising never fails its caller: what cannot be written down is logged, and the work goes on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::TimeDelta;
 use sha2::{Digest, Sha256};
 
 use super::Context;
@@ -19,12 +20,16 @@ use crate::domain::campaign::Standing;
 use crate::domain::case::CaseEvent;
 use crate::domain::customer::Language;
 use crate::domain::delivery::{Attempt, DeliveryId, DeliveryKey, DeliveryState, Held, Outcome};
+use crate::domain::guard;
 use crate::domain::observation::{Reason, Verdict};
 use crate::domain::site::CustomerId;
 use crate::store::{Day, Delivery, LookChange, NewAlert, Node, SetAside};
 
 /// A deadline is near from this many days before on.
 const NEAR_DAYS: i64 = 7;
+
+/// Who left the customers file longer ago was taken out on purpose: nobody put it back.
+const GONE_OF_LATE: TimeDelta = TimeDelta::days(7);
 
 async fn raise(ctx: &Context, alerts: &[NewAlert]) {
     if let Err(error) = ctx.store.raise(alerts, ctx.now()).await {
@@ -111,6 +116,7 @@ pub async fn after_scan(ctx: &Context, request: &ScanRequest, report: &ScanRepor
     if !request.only.is_empty() || report.interrupted {
         return;
     }
+    customers_gone(ctx).await;
     failure_rate(ctx, report).await;
     layout_changed(ctx, report).await;
     match ctx.store.site_counts().await {
@@ -124,7 +130,7 @@ pub async fn after_scan(ctx: &Context, request: &ScanRequest, report: &ScanRepor
     }
 }
 
-/// Rows with an error and skipped looks have alerts of their own.
+/// Rows with an error and skipped looks have alerts of their own. A good row whose password cannot be read has none.
 async fn unreadable(ctx: &Context) {
     let rows = match ctx.store.sites(&[Verdict::Unreadable(Reason::Timeout).as_str().to_owned()]).await {
         Ok(rows) => rows,
@@ -134,9 +140,10 @@ async fn unreadable(ctx: &Context) {
         }
     };
     let after = ctx.snapshot.config.alerts.unreadable_after;
+    let bad_rows: BTreeSet<&CustomerId> = ctx.snapshot.fleet.quarantined.iter().filter_map(|q| q.id.as_ref()).collect();
     let alerts = rows.into_iter().filter(|row| row.unreadable_scans >= after).filter_map(|row| {
         let reason = row.seen.verdict.reason()?;
-        if matches!(reason, Reason::InventoryError | Reason::Skipped) {
+        if reason == Reason::Skipped || reason == Reason::InventoryError && bad_rows.contains(&row.seen.customer) {
             return None;
         }
         let site = row.seen.site.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -148,6 +155,24 @@ async fn unreadable(ctx: &Context) {
         })
     });
     stands(ctx, Cause::Unreadable, alerts.collect()).await;
+}
+
+/// A customers file that was cut off is well-formed, and whoever it lost would be left in silence.
+async fn customers_gone(ctx: &Context) {
+    let (open, gone) = match ctx.store.left_open(ctx.now() - GONE_OF_LATE).await {
+        Ok(counted) => counted,
+        Err(error) => {
+            tracing::error!("who left the customers file cannot be counted: {:#}", anyhow::Error::from(error));
+            return;
+        }
+    };
+    let alert = guard::too_many_left(open, gone).then(|| NewAlert {
+        cause: Cause::CustomersGone,
+        key: String::new(),
+        customer: None,
+        detail: words::customers_gone(language(ctx), gone, open),
+    });
+    stands(ctx, Cause::CustomersGone, alert.into_iter().collect()).await;
 }
 
 async fn failure_rate(ctx: &Context, report: &ScanReport) {

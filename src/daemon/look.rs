@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::{Context, corroborate};
+use crate::config::ConnectorConfig;
 use crate::connector::Account;
 use crate::connector::breaker::Sign;
 use crate::domain::Timestamp;
@@ -73,16 +74,16 @@ pub async fn look(ctx: &Context, member: &Member, state: &CustomerState) -> Look
         Ok(password) => password,
         Err(error) => {
             let detail = format!("cannot read the password of customer {}: {error}", member.customer.id);
-            let sites = Err(Failure::new(Reason::InventoryError, detail));
-            return Looked {
-                look: CustomerLook { sites, at: now },
-                logon: Logon::NotTried,
-                refused: state.refused.clone(),
-                asked: false,
-                told: Told::default(),
-            };
+            return unlooked(Failure::new(Reason::InventoryError, detail), state, now);
         }
     };
+    if matches!(ctx.snapshot.config.connector, ConnectorConfig::Exlook(_))
+        && (member.logon.account.is_empty() || password.is_none())
+    {
+        // An empty logon would be refused, and a row of refusals stops the scan of everybody.
+        let detail = "the customers file gives no account and password to log on with".to_owned();
+        return unlooked(Failure::new(Reason::InventoryError, detail), state, now);
+    }
     let account = Account {
         customer: member.customer.id.clone(),
         sites: member.customer.sites.clone(),
@@ -101,6 +102,17 @@ pub async fn look(ctx: &Context, member: &Member, state: &CustomerState) -> Look
     };
     let told = corroborate::ask(ctx, &member.customer, &look).await;
     Looked { look, logon, refused, asked: true, told }
+}
+
+/// Nobody was asked.
+fn unlooked(why: Failure, state: &CustomerState, now: Timestamp) -> Looked {
+    Looked {
+        look: CustomerLook { sites: Err(why), at: now },
+        logon: Logon::NotTried,
+        refused: state.refused.clone(),
+        asked: false,
+        told: Told::default(),
+    }
 }
 
 fn refused_lately(member: &Member, state: &CustomerState, now: Timestamp) -> Option<Looked> {

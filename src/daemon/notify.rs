@@ -34,6 +34,9 @@ use crate::store::{
 /// How often a pass says that it lives, much more often than [`RUN_LEASE`] asks for: its numbers are shown.
 const SIGN_OF_LIFE: chrono::TimeDelta = chrono::TimeDelta::seconds(2);
 
+/// How often a notice is made anew because its customer was changed meanwhile.
+const STALE_TRIES: usize = 5;
+
 /// What became of one planned notice.
 #[derive(Debug, Clone)]
 pub struct Notified {
@@ -223,7 +226,13 @@ impl Pass<'_> {
                 }
                 Some(Err(error)) => Fate::Failed(format!("{error:#}")),
                 Some(Ok(Err(fate))) => fate,
-                Some(Ok(Ok(ready))) => self.queue(ready).await?,
+                Some(Ok(Ok(ready))) => match self.settle(ready, &planned, &dead, &circuit, stop).await? {
+                    Some(fate) => fate,
+                    None => {
+                        report.interrupted = true;
+                        continue;
+                    }
+                },
             };
             log(&planned, &fate);
             self.ctx.metrics.notice(planned.due.kind, fate.word());
@@ -262,11 +271,37 @@ impl Pass<'_> {
         Ok(done)
     }
 
-    /// Puts a notice into the outbox, held if a rule says so.
-    async fn queue(&mut self, ready: Ready) -> anyhow::Result<Fate> {
+    /// Puts a notice into the outbox. A customer that a scan or a person changed since it was made is decided anew: to
+    /// leave it to the next pass would tell it a day late.
+    ///
+    /// `None`: the pass is told to stop.
+    async fn settle(
+        &mut self,
+        mut ready: Ready,
+        planned: &Planned,
+        dead: &Dead,
+        circuit: &Circuit,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Option<Fate>> {
+        for _ in 0..STALE_TRIES {
+            if let Some(fate) = self.queue(ready).await? {
+                return Ok(Some(fate));
+            }
+            ready = match prepare(self.ctx, dead, circuit, planned, stop).await {
+                Ok(None) => return Ok(None),
+                Ok(Some(Ok(again))) => again,
+                Ok(Some(Err(fate))) => return Ok(Some(fate)),
+                Err(error) => return Ok(Some(Fate::Failed(format!("{error:#}")))),
+            };
+        }
+        Ok(Some(Fate::Overtaken("the customer was changed by others again and again".to_owned())))
+    }
+
+    /// Puts a notice into the outbox, held if a rule says so. `None`: the customer was changed since it was made.
+    async fn queue(&mut self, ready: Ready) -> anyhow::Result<Option<Fate>> {
         let held = self.held(ready.due.kind).await?;
         if self.snapshot.config.mode == Mode::DryRun {
-            return Ok(Fate::WouldQueue);
+            return Ok(Some(Fate::WouldQueue));
         }
         let Ready { state, mut case, due, recipients, message } = ready;
         let at = self.ctx.now();
@@ -291,7 +326,7 @@ impl Pass<'_> {
             delivery: Some(delivery),
             at,
         };
-        Ok(match self.ctx.store.commit_pass(&change).await.context("cannot put the notice into the outbox")? {
+        Ok(Some(match self.ctx.store.commit_pass(&change).await.context("cannot put the notice into the outbox")? {
             Committed::Done(Some(id)) => {
                 if due.kind == NoticeKind::First && held.is_none() {
                     self.firsts += 1;
@@ -299,9 +334,9 @@ impl Pass<'_> {
                 held.map_or(Fate::Queued(id), |held| Fate::Held(id, held))
             }
             Committed::Done(None) => Fate::Failed("the store gave the delivery no number".to_owned()),
-            Committed::Stale => Fate::Overtaken("the customer was changed by somebody else just now".to_owned()),
+            Committed::Stale => return Ok(None),
             Committed::Duplicate => Fate::Duplicate,
-        })
+        }))
     }
 
     async fn held(&self, kind: NoticeKind) -> anyhow::Result<Option<Held>> {

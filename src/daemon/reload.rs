@@ -105,13 +105,15 @@ pub fn connector(
 ///
 /// # Errors
 /// When its client cannot be set up.
-pub fn microsoft(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<Microsoft>, LoadError> {
+pub fn microsoft(config: &Config, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Arc<Microsoft>, LoadError> {
     let made = Microsoft::new(&config.microsoft, &config.scan, clock);
-    made.map(Arc::new).map_err(|error| LoadError::Connector(error.to_string()))
+    made.map(|made| Arc::new(made.counted(metrics))).map_err(|error| LoadError::Connector(error.to_string()))
 }
 
 /// What runs now. A run takes a [`Context`] and keeps it to its end; the next one may get another.
 pub struct Live {
+    /// What it started with: some keys count as they were then until a restart, however often the files are read.
+    started: Arc<Snapshot>,
     current: RwLock<Context>,
     last_reload: Mutex<Option<LastReload>>,
 }
@@ -131,7 +133,8 @@ impl Live {
     /// Starts with this one.
     #[must_use]
     pub fn new(context: Context) -> Arc<Self> {
-        Arc::new(Self { current: RwLock::new(context), last_reload: Mutex::new(None) })
+        let started = Arc::clone(&context.snapshot);
+        Arc::new(Self { started, current: RwLock::new(context), last_reload: Mutex::new(None) })
     }
 
     /// What a run that begins now works with.
@@ -140,7 +143,8 @@ impl Live {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the files again and takes them if they are good. Returns the keys whose change needs a restart.
+    /// Reads the files again and takes them if they are good. Returns the keys that are not as at the start and need a
+    /// restart.
     ///
     /// # Errors
     /// What is wrong with the files; then nothing changed.
@@ -166,9 +170,9 @@ impl Live {
     fn try_reload(&self, before: &Context) -> Result<Vec<&'static str>, LoadError> {
         let snapshot = load(&before.snapshot.config.path)?;
         let connector = connector(&snapshot.config, Arc::clone(&before.clock), Arc::clone(&before.metrics))?;
-        let microsoft = microsoft(&snapshot.config, Arc::clone(&before.clock))?;
+        let microsoft = microsoft(&snapshot.config, Arc::clone(&before.clock), Arc::clone(&before.metrics))?;
         snapshot.signer().map_err(|error| LoadError::Dkim(format!("{:#}", anyhow::Error::from(error))))?;
-        let restart = needs_restart(&before.snapshot.config, &snapshot.config);
+        let restart = needs_restart(&self.started.config, &snapshot.config);
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         current.snapshot = Arc::new(snapshot);
         current.connector = connector;

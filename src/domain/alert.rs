@@ -42,6 +42,8 @@ pub enum Cause {
     BadEdit,
     /// A row of the customers file has an error.
     BadRow,
+    /// Many customers with an open case left the customers file at once: it looks cut off.
+    CustomersGone,
     /// The mailbox that undeliverable mail comes back to cannot be read.
     BouncesUnread,
     /// A recipient's server sent a notice back because of us: our address, our authentication, our account.
@@ -69,6 +71,7 @@ impl Cause {
         Self::DeadlineNear,
         Self::BadEdit,
         Self::BadRow,
+        Self::CustomersGone,
         Self::BouncesUnread,
         Self::OwnFault,
         Self::NodeBehind,
@@ -94,6 +97,7 @@ impl Cause {
             Self::DeadlineNear => "deadline_near",
             Self::BadEdit => "bad_edit",
             Self::BadRow => "bad_row",
+            Self::CustomersGone => "customers_gone",
             Self::BouncesUnread => "bounces_unread",
             Self::OwnFault => "own_fault",
             Self::NodeBehind => "node_behind",
@@ -121,6 +125,7 @@ impl Cause {
             | Self::BadEdit
             | Self::BadRow
             | Self::BouncesUnread
+            | Self::CustomersGone
             | Self::NodeBehind => true,
             Self::NewlyAffected
             | Self::Relapsed

@@ -48,6 +48,13 @@ pub fn newly_affected_trips(share: Share, newly_affected: usize, known_before: u
 /// their share of a small fleet.
 pub const NEWLY_AFFECTED_MIN: usize = 3;
 
+/// Whether so many customers with an open case left the customers file of late that it looks cut off: all of them, or 3 and
+/// more than a twentieth.
+#[must_use]
+pub fn too_many_left(open: u64, left: u64) -> bool {
+    left > 0 && (left == open || left >= 3 && left.saturating_mul(20) > open)
+}
+
 /// Whether a refused logon may be tried again.
 #[must_use]
 pub fn logon_allowed(refused_at: Option<Timestamp>, entry_changed: bool, now: Timestamp) -> bool {

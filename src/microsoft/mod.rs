@@ -35,6 +35,7 @@ use crate::config::{ConsentConfig, MicrosoftConfig, ScanConfig};
 use crate::connector::ConnectorError;
 use crate::connector::http::Polite;
 use crate::domain::observation::Consent;
+use crate::metrics::Metrics;
 
 /// The longest that one question takes, its retries and its place in the row included.
 pub const ASK: Duration = Duration::from_secs(15);
@@ -145,6 +146,12 @@ impl Microsoft {
             proof: tokio::sync::Mutex::default(),
             run: Mutex::default(),
         })
+    }
+
+    /// Counts every request in these metrics.
+    #[must_use]
+    pub fn counted(self, metrics: Arc<Metrics>) -> Self {
+        Self { http: self.http.counted_as(Metrics::microsoft_request, metrics), ..self }
     }
 
     /// Whether consent is to be verified at all.

@@ -235,6 +235,10 @@ pub trait Operators: Send + Sync {
     /// Customers of open cases whom no mail of the round has reached, by id: see [`Untold`].
     async fn untold_customers(&self) -> Result<Vec<Untold>>;
 
+    /// How many open cases there are, and how many of them are of customers who left the customers file after that instant.
+    /// Who left it earlier counts in neither.
+    async fn left_open(&self, after: Timestamp) -> Result<(u64, u64)>;
+
     /// Remembers the fleet's numbers for a day; later ones of the same day win.
     async fn note_day(&self, day: &Day) -> Result<()>;
 

@@ -232,6 +232,7 @@ faulty! {
     fn operator_mails(&self, limit: u32) -> Vec<OperatorMail>;
     fn operator_mail_counts(&self) -> Vec<(String, u64)>;
     fn untold_customers(&self) -> Vec<Untold>;
+    fn left_open(&self, after: Timestamp) -> (u64, u64);
     fn note_day(&self, day: &Day) -> ();
     fn days(&self, limit: u32) -> Vec<Day>;
     fn happened_since(&self, after: Timestamp, listed: u32) -> Vec<Happened>;

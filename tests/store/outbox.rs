@@ -4,7 +4,9 @@ use kigen::domain::case::{CaseEvent, CaseState, LookKind};
 use kigen::domain::delivery::{Attempt, DeliveryId, DeliveryState, Held, Outcome, Recipient, RecipientState};
 use kigen::domain::observation::Verdict;
 use kigen::domain::plan::NoticeKind::{First, Overdue, Reminder};
-use kigen::store::{AttemptEnd, AttemptStart, Claimed, Committed, HistoryKind, OutboxAction, PassChange, StoreError};
+use kigen::store::{
+    AttemptEnd, AttemptStart, Claimed, Committed, HistoryKind, MailFilter, OutboxAction, PassChange, StoreError,
+};
 
 use crate::House;
 use crate::fixtures::*;
@@ -396,6 +398,36 @@ pub async fn what_nobody_can_read_is_set_aside(house: &dyn House) {
     }
     let history = store.history(&id("C3")).await.unwrap().unwrap();
     assert!(history.iter().any(|line| line.text.contains("its message is missing")), "{history:#?}");
+}
+
+pub async fn bytes_that_are_no_text_hide_no_other_row(house: &dyn House) {
+    let store = house.open().await;
+    if house.shared() {
+        return; // PostgreSQL lets no such bytes in.
+    }
+    affected(&*store, &["C1", "C2", "C3"]).await;
+    for customer in ["C1", "C2", "C3"] {
+        queue(&*store, customer, First, "round-1").await;
+    }
+    house.spoil("UPDATE deliveries SET because = CAST(x'746fff' AS TEXT) WHERE id = 1").await;
+    house.spoil("UPDATE recipients SET reply = CAST(x'746fff' AS TEXT) WHERE delivery = 2").await;
+    let listed = all(&*store).await;
+    assert_eq!(listed.iter().map(|d| d.id.0).collect::<Vec<_>>(), [3, 2, 1], "the list shows them all");
+    assert_eq!(listed[2].facts.because, "to\u{fffd}", "with what can be shown");
+    for (damaged, column) in [(&listed[2], "because"), (&listed[1], "reply")] {
+        let detail = damaged.detail.as_deref().unwrap();
+        assert!(detail.contains("no UTF-8") && detail.contains(column), "{detail}");
+    }
+    let mails = store.mail_lines(&MailFilter { states: Vec::new(), before: None, limit: 10 }).await.unwrap();
+    assert_eq!(mails.len(), 3, "the dashboard's list too");
+    for number in [1, 2] {
+        let aside = store.claim(ME, at(3), at(13)).await;
+        assert!(
+            matches!(aside, Err(StoreError::SetAside(aside)) if aside.delivery == DeliveryId(number)),
+            "and none leaves"
+        );
+    }
+    assert_eq!(claim(&*store, ME, 3).await.unwrap().delivery.id, DeliveryId(3), "those behind them have their turn");
 }
 
 pub async fn in_flight_and_unreadable_is_unknown(house: &dyn House) {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use chrono::{Datelike, NaiveDate, NaiveTime, TimeDelta};
 use chrono_tz::Tz;
 
 use crate::config::section::Section;
@@ -82,11 +83,40 @@ pub(in crate::config) fn some_business_day(
     calendar: &Calendar,
     campaigns: Option<&[CampaignConfig]>,
 ) {
-    let none_before = |config: &&CampaignConfig| calendar.business_day_until(config.campaign.deadline).is_none();
-    let silent = campaigns.unwrap_or_default().iter().find(none_before);
+    let is_silent = |config: &&CampaignConfig| {
+        let deadline = config.campaign.deadline;
+        calendar.business_day_until(deadline).is_none() || calendar.business_day_from(deadline).is_none()
+    };
+    let silent = campaigns.unwrap_or_default().iter().find(is_silent);
     if let Some(CampaignConfig { campaign, .. }) = silent.filter(|_| calendar.days.contains(&true)) {
-        let message = format!("leaves no business day in the two years before {} ({})", campaign.deadline, campaign.id);
+        let message =
+            format!("leaves no business day in the two years before or after {} ({})", campaign.deadline, campaign.id);
         s.problem_below(&["business_hours", "closed"], &message, "nothing would ever leave");
+    }
+}
+
+/// So many days with a pass are looked at: schedules repeat by the week or move through the weekdays with the years.
+const PASS_DAYS: usize = 60;
+
+/// A pass on another day than a business day sends nothing: a schedule of such days alone would silence everything.
+pub(in crate::config) fn some_pass_on_a_business_day(
+    s: &mut Section<'_, '_>,
+    schedule: &ScheduleConfig,
+    calendar: &Calendar,
+) {
+    let any = NaiveDate::from_ymd_opt(2022, 1, 1).expect("there is such a day");
+    let mut before = calendar.instant(any, NaiveTime::MIN);
+    for _ in 0..PASS_DAYS {
+        let Some(at) = schedule.notices.next_after(before, calendar.zone) else { break };
+        let day = calendar.day(at);
+        if calendar.days[day.weekday().num_days_from_monday() as usize] {
+            return;
+        }
+        before = calendar.instant(day + TimeDelta::days(1), NaiveTime::MIN) - TimeDelta::seconds(1);
+    }
+    if calendar.days.contains(&true) {
+        let message = format!("{:?} falls on no business day: nothing would ever leave", schedule.notices.as_str());
+        s.problem_below(&["schedule", "notices"], &message, "choose days among business_hours.days");
     }
 }
 

@@ -40,6 +40,20 @@ fn a_scan_that_finds_too_many_newly_affected_holds() {
 }
 
 #[test]
+fn a_customers_file_that_was_cut_off_is_seen() {
+    let check = |sentence: &str, open, left, expected| assert_eq!(too_many_left(open, left), expected, "{sentence}");
+    check("nothing is open", 0, 0, false);
+    check("nobody left", 100, 0, false);
+    check("one of some was taken out", 10, 1, false);
+    check("two were", 10, 2, false);
+    check("three of ten", 10, 3, true);
+    check("a twentieth of many", 100, 5, false);
+    check("more than a twentieth", 100, 6, true);
+    check("all of them, few as they are", 1, 1, true);
+    check("the whole fleet", 30_000, 30_000, true);
+}
+
+#[test]
 fn a_refused_logon_waits_a_day_or_a_changed_entry() {
     let at = Timestamp::default();
     let check = |sentence: &str, refused, changed, after: TimeDelta, expected| {

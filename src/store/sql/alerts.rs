@@ -111,6 +111,9 @@ pub(super) const UNTOLD_CUSTOMERS: &str = concat!(
      ORDER BY u.customer, u.campaign"
 );
 
+pub(super) const LEFT_OPEN: &str = "SELECT count(*), count(CASE WHEN k.gone_at > ?1 THEN 1 END) FROM cases AS c \
+     JOIN customers AS k ON k.id = c.customer WHERE c.state = 'open' AND (k.gone_at IS NULL OR k.gone_at > ?1)";
+
 pub(super) const NOTE_DAY: &str = "INSERT INTO days (day, affected, switched, consent_missing, not_exchange_online, \
          unreadable) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
      ON CONFLICT (day) DO UPDATE SET affected = ?2, switched = ?3, consent_missing = ?4, not_exchange_online = ?5, \
@@ -396,6 +399,12 @@ impl Operators for Sql {
                 })
             })
             .collect()
+    }
+
+    async fn left_open(&self, after: Timestamp) -> Result<(u64, u64)> {
+        let query = db::query_as(LEFT_OPEN).bind(millis(after)).fetch_one(&self.readers);
+        let (open, gone): (i64, i64) = query.await.map_err(failed("count who left with an open case"))?;
+        Ok((count(open)?, count(gone)?))
     }
 
     async fn note_day(&self, day: &Day) -> Result<()> {

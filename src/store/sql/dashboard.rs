@@ -15,7 +15,7 @@ use super::super::{
     By, Concerns, CustomerFilter, CustomerLine, CustomerOrder, CustomerSheet, Deed, MailFilter, MailLine, Result,
     SiteCounts, SiteLine, StoreError,
 };
-use super::desk::load_recipients;
+use super::desk::{recipients_of, unlisted};
 use super::events::{self, Event};
 use super::rows::{
     self, DeliveryRow, ObservationRow, count, delivery_columns, json, millis, observation_columns, time, word,
@@ -227,15 +227,17 @@ pub(super) async fn mails(store: &Sql, filter: &MailFilter) -> Result<Vec<MailLi
         .await
         .map_err(failed(WHAT))?;
     let ids = json(&found.iter().map(|row| row.delivery.id).collect::<Vec<_>>());
-    let mut recipients = load_recipients(&mut tx, &ids, WHAT).await?;
+    let mut recipients = recipients_of(&mut tx, &ids, WHAT).await?;
     tx.commit().await.map_err(failed(WHAT))?;
-    found
+    Ok(found
         .into_iter()
-        .map(|row| {
-            let recipients = recipients.remove(&row.delivery.id).unwrap_or_default();
-            Ok(MailLine { customer_name: row.customer_name, delivery: row.delivery.delivery(recipients)? })
+        .filter_map(|row| {
+            let id = row.delivery.id;
+            let recipients = recipients.remove(&id).unwrap_or_else(|| Ok(Vec::new()));
+            let delivery = row.delivery.listed(recipients).inspect_err(|error| unlisted(id, error)).ok()?;
+            Some(MailLine { customer_name: row.customer_name, delivery })
         })
-        .collect()
+        .collect())
 }
 
 pub(super) async fn counts_at(store: &Sql, at: Timestamp) -> Result<SiteCounts> {

@@ -10,6 +10,7 @@ use crate::domain::delivery::{DeliveryId, DeliveryState, Held, Recipient};
 
 use super::super::{
     Acted, AttemptRow, By, Claimed, Delivery, HistoryKind, Hold, HoldKind, OutboxAction, OutboxFilter, Result,
+    StoreError,
 };
 use super::events::{self, Event, Notice};
 use super::outbox::{changed, load, nothing_more_to_send, unreadable};
@@ -76,12 +77,19 @@ pub(super) async fn deliveries(store: &Sql, filter: &OutboxFilter) -> Result<Vec
     let ids = json(&rows.iter().map(|row| row.id).collect::<Vec<_>>());
     let mut recipients = recipients_of(&mut tx, &ids, WHAT).await?;
     tx.commit().await.map_err(failed(WHAT))?;
-    rows.into_iter()
-        .map(|row| {
-            let recipients = recipients.remove(&row.id).unwrap_or_else(|| Ok(Vec::new()));
-            row.listed(recipients)
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| {
+            let id = row.id;
+            let recipients = recipients.remove(&id).unwrap_or_else(|| Ok(Vec::new()));
+            row.listed(recipients).inspect_err(|error| unlisted(id, error)).ok()
         })
-        .collect()
+        .collect())
+}
+
+/// A row that cannot even be shown must not hide the others.
+pub(super) fn unlisted(id: i64, error: &StoreError) {
+    tracing::error!("delivery {id} cannot be listed: {error}");
 }
 
 /// The recipients of these deliveries, in the order of their envelopes; `ids` is a JSON list.
@@ -95,7 +103,11 @@ pub(super) async fn load_recipients(
 }
 
 /// The same; one that cannot be read spoils its own delivery.
-async fn recipients_of(tx: &mut Tx, ids: &str, what: &'static str) -> Result<HashMap<i64, Result<Vec<Recipient>>>> {
+pub(super) async fn recipients_of(
+    tx: &mut Tx,
+    ids: &str,
+    what: &'static str,
+) -> Result<HashMap<i64, Result<Vec<Recipient>>>> {
     let query = db::query_as(RECIPIENTS).bind(ids);
     let rows: Vec<RecipientRow> = query.fetch_all(&mut *tx).await.map_err(unreadable(what))?;
     let mut all: HashMap<i64, Result<Vec<Recipient>>> = HashMap::new();

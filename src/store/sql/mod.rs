@@ -42,6 +42,7 @@ mod runs;
 mod scanning;
 mod sets;
 mod states;
+mod text;
 mod writer;
 
 #[cfg(test)]

@@ -142,6 +142,7 @@ const STATEMENTS: &[Case] = &[
         &["SCAN operator_mails USING COVERING INDEX operator_mails_state"],
     ),
     ("whom nobody has told, from the open cases", alerts::UNTOLD_CUSTOMERS, &["SCAN c USING"]),
+    ("who left with an open case, from the open cases", alerts::LEFT_OPEN, &["SCAN c USING"]),
     ("the day's numbers are noted", alerts::NOTE_DAY, SEARCHES),
     ("the newest days, up to a limit", alerts::DAYS, &["SCAN days", "SCAN newest"]),
     ("what happened since, by its index", alerts::HAPPENED, SEARCHES),

@@ -20,6 +20,7 @@ use super::super::{
     AttemptRow, Delivery, Hold, HoldKind, Message, Result, Run, RunCounts, RunId, RunKind, RunOutcome, SiteRow,
     StoreError,
 };
+use super::text::Text;
 
 /// An instant as the store keeps it: UNIX milliseconds.
 pub(in crate::store) fn millis(at: Timestamp) -> i64 {
@@ -87,7 +88,7 @@ pub(super) fn count<T: TryFrom<i64>>(n: i64) -> Result<T> {
     T::try_from(n).map_err(|_| corrupt("a number out of range", &n.to_string()))
 }
 
-fn corrupt(what: &str, value: &str) -> StoreError {
+pub(super) fn corrupt(what: &str, value: &str) -> StoreError {
     StoreError::Corrupt(format!("{what}: {value:?}"))
 }
 
@@ -247,31 +248,31 @@ impl ToldRow {
 #[derive(sqlx::FromRow)]
 pub(super) struct DeliveryRow {
     pub(super) id: i64,
-    customer: String,
-    campaign: String,
+    customer: Text,
+    campaign: Text,
     round: i64,
-    kind: String,
-    occasion: String,
-    milestone: Option<String>,
-    day: String,
-    deadline: String,
-    because: String,
-    state: String,
-    held: Option<String>,
-    detail: Option<String>,
+    kind: Text,
+    occasion: Text,
+    milestone: Option<Text>,
+    day: Text,
+    deadline: Text,
+    because: Text,
+    state: Text,
+    held: Option<Text>,
+    detail: Option<Text>,
     not_before: i64,
     attempts: i64,
     blocked: i64,
     unknown_before: i64,
-    message_id: String,
-    subject: String,
-    envelope_from: String,
-    rendered_for: String,
+    message_id: Text,
+    subject: Text,
+    envelope_from: Text,
+    rendered_for: Text,
     evidence_at: i64,
-    sites: String,
+    sites: Text,
     created_at: i64,
     state_at: i64,
-    approved_by: Option<String>,
+    approved_by: Option<Text>,
     approved_at: Option<i64>,
 }
 
@@ -313,8 +314,40 @@ pub(super) fn delivery_state(state: &str, held: Option<&str>, not_before: i64) -
 
 impl DeliveryRow {
     pub(super) fn delivery(self, recipients: Vec<Recipient>) -> Result<Delivery> {
+        self.sound()?;
+        self.as_shown(recipients)
+    }
+
+    /// Whether all of its texts are texts.
+    fn sound(&self) -> Result<()> {
+        let texts = [
+            ("customer", &self.customer),
+            ("campaign", &self.campaign),
+            ("kind", &self.kind),
+            ("occasion", &self.occasion),
+            ("day", &self.day),
+            ("deadline", &self.deadline),
+            ("because", &self.because),
+            ("state", &self.state),
+            ("message_id", &self.message_id),
+            ("subject", &self.subject),
+            ("envelope_from", &self.envelope_from),
+            ("rendered_for", &self.rendered_for),
+            ("sites", &self.sites),
+        ];
+        let optional = [
+            ("milestone", &self.milestone),
+            ("held", &self.held),
+            ("detail", &self.detail),
+            ("approved_by", &self.approved_by),
+        ];
+        let optional = optional.iter().filter_map(|(column, text)| Some((*column, text.as_ref()?)));
+        texts.into_iter().chain(optional).try_for_each(|(column, text)| text.sound(column))
+    }
+
+    fn as_shown(self, recipients: Vec<Recipient>) -> Result<Delivery> {
         let approved = match (self.approved_by, self.approved_at) {
-            (Some(who), Some(at)) => Some((who, time(at)?)),
+            (Some(who), Some(at)) => Some((who.shown(), time(at)?)),
             _ => None,
         };
         Ok(Delivery {
@@ -322,24 +355,24 @@ impl DeliveryRow {
             facts: DeliveryFacts {
                 key: DeliveryKey {
                     customer: customer(&self.customer)?,
-                    campaign: CampaignId(self.campaign),
+                    campaign: CampaignId(self.campaign.shown()),
                     round: count(self.round)?,
                     kind: word(NoticeKind::parse, &self.kind)?,
-                    occasion: self.occasion,
+                    occasion: self.occasion.shown(),
                 },
-                milestone: self.milestone,
+                milestone: self.milestone.map(Text::shown),
                 day: day(&self.day)?,
                 deadline: day(&self.deadline)?,
-                because: self.because,
+                because: self.because.shown(),
             },
             state: delivery_state(&self.state, self.held.as_deref(), self.not_before)?,
-            detail: self.detail,
+            detail: self.detail.map(Text::shown),
             recipients,
             attempts: count(self.attempts)?,
             blocked: count(self.blocked)?,
             unknown_before: self.unknown_before != 0,
-            message_id: self.message_id,
-            subject: self.subject,
+            message_id: self.message_id.shown(),
+            subject: self.subject.shown(),
             sites: sites(&self.sites)?,
             rendered_for: day(&self.rendered_for)?,
             evidence_at: time(self.evidence_at)?,
@@ -351,14 +384,18 @@ impl DeliveryRow {
 
     /// As a list shows it: beside a hundred good rows a bad one is shown too, with stand-ins and what is wrong with it.
     pub(super) fn listed(mut self, recipients: Result<Vec<Recipient>>) -> Result<Delivery> {
-        let (recipients, mut wrong) = match recipients {
-            Ok(recipients) => (recipients, None),
-            Err(error) => (Vec::new(), Some(error)),
+        let mut wrong = self.sound().err();
+        let recipients = match recipients {
+            Ok(recipients) => recipients,
+            Err(error) => {
+                wrong.get_or_insert(error);
+                Vec::new()
+            }
         };
         for text in [&mut self.day, &mut self.deadline, &mut self.rendered_for] {
-            mend(text, day, "1970-01-01".to_owned(), &mut wrong);
+            mend(text, day, Text::from("1970-01-01"), &mut wrong);
         }
-        mend(&mut self.sites, sites, "[]".to_owned(), &mut wrong);
+        mend(&mut self.sites, sites, Text::from("[]"), &mut wrong);
         for instant in [&mut self.not_before, &mut self.evidence_at, &mut self.created_at, &mut self.state_at] {
             mend(instant, time_of, 0, &mut wrong);
         }
@@ -366,15 +403,15 @@ impl DeliveryRow {
             mend(number, count_of, 0, &mut wrong);
         }
         if let Some(error) = wrong {
-            self.detail = self.detail.or_else(|| Some(error.to_string()));
+            self.detail = self.detail.or_else(|| Some(Text::from(error.to_string().as_str())));
         }
-        self.delivery(recipients)
+        self.as_shown(recipients)
     }
 
     pub(super) fn message(&self, raw: Vec<u8>) -> Result<Message> {
         Ok(Message {
-            message_id: self.message_id.clone(),
-            subject: self.subject.clone(),
+            message_id: self.message_id.to_string(),
+            subject: self.subject.to_string(),
             envelope_from: address(&self.envelope_from)?,
             raw,
             rendered_for: day(&self.rendered_for)?,
@@ -418,17 +455,20 @@ fn sites(text: &str) -> Result<Vec<SiteName>> {
 #[derive(sqlx::FromRow)]
 pub(super) struct RecipientRow {
     pub(super) delivery: i64,
-    address: String,
-    state: String,
-    reply: Option<String>,
+    address: Text,
+    state: Text,
+    reply: Option<Text>,
 }
 
 impl RecipientRow {
     pub(super) fn recipient(self) -> Result<Recipient> {
+        if let Some(reply) = &self.reply {
+            reply.sound("reply")?;
+        }
         Ok(Recipient {
             address: address(&self.address)?,
             state: word(RecipientState::parse, &self.state)?,
-            reply: self.reply,
+            reply: self.reply.map(Text::shown),
         })
     }
 }
