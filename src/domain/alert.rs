@@ -54,7 +54,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::NewlyAffected,
         Self::Relapsed,
         Self::Unreadable,
