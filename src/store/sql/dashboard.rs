@@ -18,7 +18,8 @@ use super::super::{
 use super::desk::{recipients_of, unlisted};
 use super::events::{self, Event};
 use super::rows::{
-    self, DeliveryRow, ObservationRow, count, delivery_columns, json, millis, observation_columns, time, word,
+    self, DeliveryRow, ObservationRow, count, delivery_columns, json, millis, observation_columns, time,
+    verdict_counts, word,
 };
 use super::{Sql, Tx, db, failed};
 
@@ -72,10 +73,13 @@ pub(super) const MAILS: &str = concat!(
 );
 
 /// Newest observation begun by then.
-pub(super) const COUNTS_AT: &str = "SELECT o.verdict, min(o.reason), count(*) \
-     FROM customers AS c CROSS JOIN sites AS s ON s.customer = c.id CROSS JOIN observations AS o ON o.id = \
+pub(super) const COUNTS_AT: &str = concat!(
+    "SELECT ",
+    verdict_counts!(),
+    " FROM customers AS c CROSS JOIN sites AS s ON s.customer = c.id CROSS JOIN observations AS o ON o.id = \
          (SELECT max(n.id) FROM observations AS n WHERE n.customer = s.customer AND n.site = s.site AND n.first_seen_at < ?1) \
-     WHERE c.gone_at IS NULL AND s.listed = 1 GROUP BY o.verdict";
+     WHERE c.gone_at IS NULL AND s.listed = 1"
+);
 
 /// An unreadable site stays where it stood; a site no longer listed left when it was seen last.
 pub(super) const AFFECTED_MOVES: &str = "WITH seen AS ( \
@@ -241,13 +245,8 @@ pub(super) async fn mails(store: &Sql, filter: &MailFilter) -> Result<Vec<MailLi
 }
 
 pub(super) async fn counts_at(store: &Sql, at: Timestamp) -> Result<SiteCounts> {
-    let query = db::query_as(COUNTS_AT).bind(millis(at)).fetch_all(&store.readers);
-    let rows: Vec<(String, Option<String>, i64)> = query.await.map_err(failed("count the sites of a day"))?;
-    let mut counts = SiteCounts::default();
-    for (verdict, reason, n) in rows {
-        counts.add(word(|text| Verdict::parse(text, reason.as_deref()), &verdict)?, count(n)?);
-    }
-    Ok(counts)
+    let query = db::query_as(COUNTS_AT).bind(millis(at)).fetch_one(&store.readers);
+    rows::site_counts(query.await.map_err(failed("count the sites of a day"))?)
 }
 
 /// Moves are summed by the quarter of an hour: every civil day of every zone begins on one.

@@ -5,12 +5,14 @@
 use chrono::SecondsFormat;
 
 use crate::domain::Timestamp;
-use crate::domain::observation::{Observation, Verdict};
+use crate::domain::observation::Observation;
 use crate::domain::site::CustomerId;
 
 use super::super::{AttemptRow, HistoryEntry, HistoryKind, Result, SiteCounts, SiteRow, StoreError};
 use super::events::Notice;
-use super::rows::{AttemptLine, ListedRow, ObservationRow, count, json, observation_columns, time, word};
+use super::rows::{
+    self, AttemptLine, ListedRow, ObservationRow, count, json, observation_columns, time, verdict_counts,
+};
 use super::{Sql, Tx, db, failed};
 
 pub(super) const SITES: &str = concat!(
@@ -22,9 +24,12 @@ pub(super) const SITES: &str = concat!(
           AND (?1 = '[]' OR o.verdict IN (SELECT value FROM json_each(?1))) ORDER BY c.id, s.site"
 );
 
-pub(super) const SITE_COUNTS: &str = "SELECT o.verdict, min(o.reason), count(*) \
-     FROM customers AS c CROSS JOIN sites AS s ON s.customer = c.id CROSS JOIN observations AS o ON o.id = s.observation \
-     WHERE c.gone_at IS NULL AND s.listed = 1 GROUP BY o.verdict";
+pub(super) const SITE_COUNTS: &str = concat!(
+    "SELECT ",
+    verdict_counts!(),
+    " FROM customers AS c CROSS JOIN sites AS s ON s.customer = c.id CROSS JOIN observations AS o ON o.id = s.observation \
+      WHERE c.gone_at IS NULL AND s.listed = 1"
+);
 
 pub(super) const CUSTOMER_COUNT: &str = "SELECT count(*) FROM customers WHERE gone_at IS NULL";
 
@@ -49,13 +54,8 @@ pub(super) async fn sites(store: &Sql, verdicts: &[String]) -> Result<Vec<SiteRo
 }
 
 pub(super) async fn site_counts(store: &Sql) -> Result<SiteCounts> {
-    let query = db::query_as(SITE_COUNTS).fetch_all(&store.readers);
-    let rows: Vec<(String, Option<String>, i64)> = query.await.map_err(failed("count the sites"))?;
-    let mut counts = SiteCounts::default();
-    for (verdict, reason, n) in rows {
-        counts.add(word(|text| Verdict::parse(text, reason.as_deref()), &verdict)?, count(n)?);
-    }
-    Ok(counts)
+    let query = db::query_as(SITE_COUNTS).fetch_one(&store.readers);
+    rows::site_counts(query.await.map_err(failed("count the sites"))?)
 }
 
 pub(super) async fn customer_count(store: &Sql) -> Result<u64> {

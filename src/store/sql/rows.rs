@@ -17,8 +17,8 @@ use crate::domain::plan::NoticeKind;
 use crate::domain::site::{AuthMethod, CustomerId, ServerType, SiteName};
 
 use super::super::{
-    AttemptRow, Delivery, Hold, HoldKind, Message, Result, Run, RunCounts, RunId, RunKind, RunOutcome, SiteRow,
-    StoreError,
+    AttemptRow, Delivery, Hold, HoldKind, Message, Result, Run, RunCounts, RunId, RunKind, RunOutcome, SiteCounts,
+    SiteRow, StoreError,
 };
 use super::text::Text;
 
@@ -297,6 +297,29 @@ macro_rules! observation_columns {
     };
 }
 pub(super) use observation_columns;
+
+/// How many observations have each verdict, as [`site_counts`] wants it. Not by GROUP BY: SQLite would sort all of them first,
+/// in memory.
+macro_rules! verdict_counts {
+    () => {
+        "count(*) FILTER (WHERE o.verdict = 'affected'), count(*) FILTER (WHERE o.verdict = 'switched'), \
+         count(*) FILTER (WHERE o.verdict = 'consent_missing'), count(*) FILTER (WHERE o.verdict = 'not_exchange_online'), \
+         count(*) FILTER (WHERE o.verdict = 'unreadable')"
+    };
+}
+pub(super) use verdict_counts;
+
+/// The sites by verdict.
+pub(super) fn site_counts(counts: (i64, i64, i64, i64, i64)) -> Result<SiteCounts> {
+    let (affected, switched, consent_missing, not_exchange_online, unreadable) = counts;
+    Ok(SiteCounts {
+        affected: count(affected)?,
+        switched: count(switched)?,
+        consent_missing: count(consent_missing)?,
+        not_exchange_online: count(not_exchange_online)?,
+        unreadable: count(unreadable)?,
+    })
+}
 
 /// The state that a row's words stand for.
 pub(super) fn delivery_state(state: &str, held: Option<&str>, not_before: i64) -> Result<DeliveryState> {
