@@ -45,7 +45,7 @@ mod states;
 mod writer;
 
 #[cfg(test)]
-mod plans;
+pub(super) mod plans;
 
 use std::path::Path;
 
