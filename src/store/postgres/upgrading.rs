@@ -84,16 +84,13 @@ pub(super) async fn let_others_rest(tx: &mut PgConnection, found: i64, known: i6
 }
 
 #[cfg(test)]
-#[path = "../../../tests/common/postgres.rs"]
-mod server;
-
-#[cfg(test)]
 mod tests {
     use sqlx::Connection;
 
     use super::*;
     use crate::config::PostgresState;
     use crate::store::postgres::Postgres;
+    use crate::store::sql::plans::server;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn an_upgrade_waits_for_who_is_at_work() {

@@ -46,7 +46,7 @@ mod text;
 mod writer;
 
 #[cfg(test)]
-mod plans;
+pub(super) mod plans;
 
 use std::path::Path;
 

@@ -13,7 +13,7 @@ use super::{
 use crate::config::PostgresState;
 
 #[path = "../../../tests/common/postgres.rs"]
-mod server;
+pub(in crate::store) mod server;
 
 /// A statement, and the walks it may do with the reason.
 type Case = (&'static str, &'static str, &'static [&'static str]);
