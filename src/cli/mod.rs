@@ -203,10 +203,21 @@ fn explain(error: &anyhow::Error, color: bool) -> ExitCode {
             ExitCode::from(EXIT_CONFIG)
         }
         None => {
-            output::say!("kigen: {error:#}");
+            output::say!("kigen: {}", chain(error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and its causes on one line. Some libraries say their cause in their own words too; it is said once.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string).filter(|cause| !cause.is_empty()) {
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -303,6 +314,14 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let full = anyhow::anyhow!("disk is full");
+        assert_eq!(chain(&full), "disk is full");
+        let twice = full.context("the database says: disk is full").context("the store failed");
+        assert_eq!(chain(&twice), "the store failed: the database says: disk is full");
     }
 
     #[test]

@@ -338,7 +338,7 @@ pub(super) fn delivery_state(state: &str, held: Option<&str>, not_before: i64) -
 impl DeliveryRow {
     pub(super) fn delivery(self, recipients: Vec<Recipient>) -> Result<Delivery> {
         self.sound()?;
-        self.as_shown(recipients)
+        self.into_shown(recipients)
     }
 
     /// Whether all of its texts are texts.
@@ -368,7 +368,7 @@ impl DeliveryRow {
         texts.into_iter().chain(optional).try_for_each(|(column, text)| text.sound(column))
     }
 
-    fn as_shown(self, recipients: Vec<Recipient>) -> Result<Delivery> {
+    fn into_shown(self, recipients: Vec<Recipient>) -> Result<Delivery> {
         let approved = match (self.approved_by, self.approved_at) {
             (Some(who), Some(at)) => Some((who.shown(), time(at)?)),
             _ => None,
@@ -428,7 +428,7 @@ impl DeliveryRow {
         if let Some(error) = wrong {
             self.detail = self.detail.or_else(|| Some(Text::from(error.to_string().as_str())));
         }
-        self.as_shown(recipients)
+        self.into_shown(recipients)
     }
 
     pub(super) fn message(&self, raw: Vec<u8>) -> Result<Message> {
