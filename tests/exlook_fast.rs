@@ -232,6 +232,23 @@ fn what_is_not_plain_is_left_to_the_full_parser() {
     }
 }
 
+#[test]
+fn a_control_is_seen_wherever_it_stands_and_white_space_is_none() {
+    // Pages are looked through in pieces of a power of two.
+    let page = |at: usize, c: char| {
+        let value = format!("{}{c}{}", "x".repeat(at), "x".repeat(5000 - at));
+        format!("<html><head></head><body><input type=\"hidden\" value=\"{value}\"></body></html>")
+    };
+    for at in (0..5000).step_by(61).chain(900..1100) {
+        for c in ['\0', '\u{1}', '\u{8}', '\u{b}', '\r', '\u{e}', '\u{1f}'] {
+            assert_eq!(fast::parse(&page(at, c)), Err(Irregular("a control character")), "{c:?} at {at}");
+        }
+        for c in ['\t', '\n', '\u{c}', ' ', '\u{3000}'] {
+            assert!(compare(&page(at, c)).unwrap(), "{c:?} at {at}");
+        }
+    }
+}
+
 /// What may stand anywhere in a page, well-formed or not.
 const PIECES: [&str; 84] = [
     "<table><tr><td>x</td></tr></table>",

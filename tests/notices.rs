@@ -107,11 +107,9 @@ impl Given {
         let usual = notice(kind, &self.customer, &self.campaign, self.sites.clone(), self.today);
         let usual = Notice { federated: self.federated, ..usual };
         templates.render(&match kind {
-            NoticeKind::Rescheduled => Notice {
-                deadline: day(2022, 12, 31),
-                previous_deadline: Some(self.campaign.deadline),
-                ..usual
-            },
+            NoticeKind::Rescheduled => {
+                Notice { deadline: day(2022, 12, 31), previous_deadline: Some(self.campaign.deadline), ..usual }
+            }
             _ => usual,
         })
     }

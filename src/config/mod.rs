@@ -26,10 +26,16 @@ use crate::domain::customer::Address;
 use crate::domain::guard::Share;
 use crate::secret::{Secret, SecretSource};
 
-pub use connector::{ApiConfig, ConnectorConfig, ExlookConfig, ExportConfig, KnownTexts, Labels, Links, PatienceConfig, ScanConfig, SiteFields};
+pub use connector::{
+    ApiConfig, ConnectorConfig, ExlookConfig, ExportConfig, KnownTexts, Labels, Links, PatienceConfig, ScanConfig,
+    SiteFields,
+};
 pub use cron::Cron;
 pub use diagnose::{ConfigErrors, Problem};
-pub use mail::{BouncesConfig, BouncesFrom, DkimConfig, GraphConfig, ImapConfig, MailConfig, NamedAddress, Rate, SmtpAuth, SmtpConfig, SmtpTls, Support, TransportConfig};
+pub use mail::{
+    BouncesConfig, BouncesFrom, DkimConfig, GraphConfig, ImapConfig, MailConfig, NamedAddress, Rate, SmtpAuth,
+    SmtpConfig, SmtpTls, Support, TransportConfig,
+};
 pub use section::KnownKey;
 
 /// Everything the file says, with the defaults filled in.

@@ -60,11 +60,7 @@ pub enum Bounces {
 ///
 /// # Errors
 /// When the mailbox cannot be read (which the operators are told) or the store fails; what was dealt with stays so.
-pub async fn read(
-    ctx: &Context,
-    due_at: Option<Timestamp>,
-    stop: &CancellationToken,
-) -> anyhow::Result<Bounces> {
+pub async fn read(ctx: &Context, due_at: Option<Timestamp>, stop: &CancellationToken) -> anyhow::Result<Bounces> {
     let Some(config) = &ctx.snapshot.config.mail.bounces else { return Ok(Bounces::Off) };
     let now = ctx.now();
     let run = match ctx

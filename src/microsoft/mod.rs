@@ -345,7 +345,6 @@ impl Microsoft {
         lock(&self.run).trust = Trust::Refused(why.clone());
         *proof = Proof::Refused(why);
     }
-
 }
 
 fn is_federated(realm: Realm) -> Option<bool> {

@@ -2,9 +2,9 @@
 
 use chrono::TimeDelta;
 use kigen::clock::{Clock, SystemClock};
-use kigen::daemon::untold::{self, Why};
 use kigen::daemon::bounces;
 use kigen::daemon::operators::{Tending, tend};
+use kigen::daemon::untold::{self, Why};
 use tokio_util::sync::CancellationToken;
 
 use super::common::{Bench, Lab, Settings, affected, kigen_command, today, write_private};

@@ -131,8 +131,7 @@ fn the_log_on_page_is_understood() {
     let press = |buttons: &str| page(&form(&format!("{fields}{buttons}"))).logon.unwrap();
     let image = press("<input type=image name=go alt=ログイン src=x>").unwrap();
     let Press::Submit { control, .. } = image.press else { panic!("{image:?}") };
-    let sent =
-        page(&form(&format!("{fields}<input type=image name=go alt=ログイン src=x>"))).forms[0].pressed(control);
+    let sent = page(&form(&format!("{fields}<input type=image name=go alt=ログイン src=x>"))).forms[0].pressed(control);
     assert!(sent.iter().any(|(n, _)| n == "go.x") && sent.iter().any(|(n, _)| n == "go.y"));
     let link =
         press("<a href=\"javascript:__doPostBack('lb','')\">Log on</a><input type=submit value=クリア>").unwrap();
@@ -143,10 +142,7 @@ fn the_log_on_page_is_understood() {
     assert!(matches!(press("<button>OK</button>").unwrap().press, Press::Submit { .. }), "the only button");
     assert!(press("<input type=submit value=設定内容を保存>").is_err(), "never a button that saves");
     assert!(press("<input type=submit value=A><input type=submit value=B>").is_err(), "two buttons, neither log-on");
-    assert!(
-        page(&form("<input type=password name=pw><button>x</button>")).logon.unwrap().is_err(),
-        "no account field"
-    );
+    assert!(page(&form("<input type=password name=pw><button>x</button>")).logon.unwrap().is_err(), "no account field");
 }
 
 fn press_with(body: &str) -> Logon {
@@ -168,8 +164,8 @@ fn messages_are_told_from_standing_hints() {
         ("", Said::Nothing),
     ];
     for (message, expected) in rows {
-        let html =
-            include_str!("../fixtures/exlook/logon.html").replace("<span id=\"lblMessage\">", &format!("<span>{message}"));
+        let html = include_str!("../fixtures/exlook/logon.html")
+            .replace("<span id=\"lblMessage\">", &format!("<span>{message}"));
         assert_eq!(said(&page(&html), &logon.texts), expected, "{message}");
         let html = include_str!("../fixtures/exlook/logon.html")
             .replace("</body>", &format!("<script>alert('{message}');</script></body>"));

@@ -1,13 +1,11 @@
 //! HTML -> a flat tree: nodes in document order, each with the range of nodes and of visible text inside it.
 //!
-//! A regular page is read by [`fast`], any other by [`tree`], which is the browsers' own algorithm. Invariant: where both
-//! answer, they answer the same, so what we see is what a person would.
+//! A regular page is read by [`super::fast`], any other by [`super::tree`], which is the browsers' own algorithm.
+//! Invariant: where both answer, they answer the same, so what we see is what a person would.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
-
-use super::{fast, tree};
 
 /// The page is too large or too deeply nested to be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,17 +94,6 @@ impl Node<'_> {
 }
 
 impl<'a> Dom<'a> {
-    /// Parses a page whose line ends are [`unified`]; with it, why it was not regular, where it was not.
-    ///
-    /// # Errors
-    /// [`TooComplex`] when it has too many elements or is nested too deeply.
-    pub fn parse(text: &'a str) -> Result<(Self, Option<fast::Irregular>), TooComplex> {
-        match fast::parse(text) {
-            Ok(dom) => Ok((dom, None)),
-            Err(irregular) => Ok((tree::parse(text)?, Some(irregular))),
-        }
-    }
-
     /// The nodes in a node, itself included.
     #[must_use]
     pub fn within(&self, node: usize) -> Range<usize> {

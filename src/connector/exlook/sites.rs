@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::beside::{Occurrence, Region};
 use super::labels::{Words, collapsed, key};
-use super::pages::{Press, press_of};
+use super::press::{Press, press_of};
 use super::script::{PostBack, postback};
 use super::settings::Reader;
 use super::webforms::Kind;

@@ -11,7 +11,12 @@ use crate::mail::bounce::{self, Class, Report, Returned};
 use crate::store::{BounceFinding, Claimed, DeadContact, Delivery, contact_fingerprint};
 
 /// One mail, to its end; the word to count it under.
-pub(super) async fn take_in(ctx: &Context, key: &hmac::Key, digest: &str, report: &Report) -> anyhow::Result<&'static str> {
+pub(super) async fn take_in(
+    ctx: &Context,
+    key: &hmac::Key,
+    digest: &str,
+    report: &Report,
+) -> anyhow::Result<&'static str> {
     let ours = deliveries_of(ctx, key, report).await?;
     if ours.is_empty() {
         if report.class != Class::Unrelated {
