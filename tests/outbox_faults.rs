@@ -340,7 +340,8 @@ const REPEATS: std::ops::RangeInclusive<usize> = 2..=8;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_process_stops_before_and_after_every_call_of_the_store() {
     let (places, repeats) = every_store_point(Origin::new("").await, Fault::Stop, true).await;
-    for call in ["take_orphans", "claim_several", "commit_looks", "replace_message", "begin_attempt", "record_attempt"] {
+    for call in ["take_orphans", "claim_several", "commit_looks", "replace_message", "begin_attempt", "record_attempt"]
+    {
         for when in ["before", "after"] {
             assert!(has(&places, &format!("{when} {call}")), "{when} {call} was not exercised: {places:?}");
         }

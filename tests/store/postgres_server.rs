@@ -229,7 +229,7 @@ async fn nothing_is_written_on_a_newer_schema() {
     newer(store.begin_attempt(claimed, ME, at(3), at(13)).await.map(|_| ()));
     newer(store.claim(ME, at(3), at(13)).await.map(|_| ()));
     newer(store.begin_run(RunKind::Scan, Some(at(2)), ME, at(2), at(12)).await.map(|_| ()));
-    newer(store.sync_customers(&[], at(3)).await);
+    newer(store.sync_customers(&mut std::iter::empty(), at(3)).await);
     newer(store.set_memo("word", "value").await);
     newer(store.ping().await);
     let me = Node { name: ME.to_owned(), version: "1".to_owned(), started_at: at(0), beat_at: at(4), resting: false };

@@ -213,7 +213,8 @@ const STATEMENTS: &[Case] = &[
 ];
 
 /// Walks that cost nothing: bound lists, values, and the holds (three rows at most).
-const FREE: &[&str] = &["SCAN j VIRTUAL", "SCAN json_each VIRTUAL", "SCAN jsonb_each VIRTUAL", "SCAN h", "SCAN CONSTANT ROW"];
+const FREE: &[&str] =
+    &["SCAN j VIRTUAL", "SCAN json_each VIRTUAL", "SCAN jsonb_each VIRTUAL", "SCAN h", "SCAN CONSTANT ROW"];
 
 #[tokio::test]
 async fn no_statement_walks_what_it_need_not() {

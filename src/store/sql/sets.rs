@@ -67,7 +67,8 @@ pub(super) async fn begin(tx: &mut Tx, begins: &[&AttemptStart]) -> Result<Vec<b
     let begun: Vec<(i64, i64)> =
         db::query_as(BEGIN_SET).bind(json(&asked)).fetch_all(&mut *tx).await.map_err(failed(WHAT))?;
     let begun: HashMap<i64, i64> = begun.into_iter().collect();
-    let opened: Vec<_> = begins.iter().filter_map(|b| Some((b.id.0, begun.get(&b.id.0)?, &b.owner, millis(b.at)))).collect();
+    let opened: Vec<_> =
+        begins.iter().filter_map(|b| Some((b.id.0, begun.get(&b.id.0)?, &b.owner, millis(b.at)))).collect();
     let lost: Vec<_> = begins.iter().filter(|b| !begun.contains_key(&b.id.0)).map(|b| (b.id.0, &b.owner)).collect();
     if !opened.is_empty() {
         db::query(OPEN_ATTEMPT_SET).bind(json(&opened)).execute(&mut *tx).await.map_err(failed(WHAT))?;
