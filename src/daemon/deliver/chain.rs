@@ -150,9 +150,7 @@ impl Worker {
             Turn::At(at) => wait_for(&shared, at.saturating_duration_since(Instant::now())).await,
         };
         if !its_turn || !may_send(&shared, ctx).await {
-            ctx.store
-                .release(id, &shared.owner, ctx.now(), "its turn by the rate did not come", ctx.now())
-                .await?;
+            ctx.store.release(id, &shared.owner, ctx.now(), "its turn by the rate did not come", ctx.now()).await?;
             return Ok(None);
         }
         let packed = Packed::new(ctx, claimed);
@@ -247,8 +245,7 @@ impl Worker {
         if cluster::still_ours(ctx, packed.at, packed.lease) {
             return Ok(Some(packed));
         }
-        let frozen =
-            Attempt::whole(Outcome::Deferred, "this node stood still for longer than its lease, nothing left");
+        let frozen = Attempt::whole(Outcome::Deferred, "this node stood still for longer than its lease, nothing left");
         let end = End::new(ctx, &self.shared.owner, packed.delivery, frozen);
         record_surely(&self.shared, ctx, &end).await?;
         self.tally(&end.row.state).await;

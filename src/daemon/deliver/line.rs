@@ -55,10 +55,7 @@ impl Line {
     ///
     /// # Errors
     /// When the store fails that keeps the turns of all nodes.
-    pub(super) async fn enter(
-        self: &Arc<Self>,
-        most: usize,
-    ) -> crate::store::Result<Result<Vec<Place>, Duration>> {
+    pub(super) async fn enter(self: &Arc<Self>, most: usize) -> crate::store::Result<Result<Vec<Place>, Duration>> {
         let now = self.now();
         let mut most = most.max(1);
         if let Some((store, interval)) = &self.of_all
@@ -182,7 +179,8 @@ mod tests {
         assert_eq!(enter_at(&slow, at(0)).err(), Some(Duration::from_secs(2)));
         drop(places);
         assert_eq!(slow.enter_at(at(0), 2).unwrap().len(), 2);
-        let all = [(0, 3), (-100, 28), (10, 1)].map(|(next, places)| (near(at(next), at(0), TimeDelta::seconds(4)), places));
+        let all =
+            [(0, 3), (-100, 28), (10, 1)].map(|(next, places)| (near(at(next), at(0), TimeDelta::seconds(4)), places));
         assert!(all.iter().all(|(near, places)| near == places), "{all:?}");
     }
 

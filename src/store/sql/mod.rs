@@ -60,10 +60,10 @@ use crate::domain::site::CustomerId;
 use super::postgres::Postgres;
 use super::sqlite::Sqlite;
 use super::{
-    Acted, AttemptEnd, AttemptRow, AttemptStart, Begun, BounceFinding, By, Claimed, Committed, Concerns, CustomerFilter, CustomerLine,
-    CustomerSheet, CustomerState, DeadContact, Deed, Delivery, Entry, HistoryEntry, Hold, Lead, LookChange, MailFilter,
-    MailLine, Message, OutboxAction, OutboxFilter, PassChange, Proof, Result, Run, RunCounts, RunId, RunKind,
-    RunOutcome, ScanTurn, SiteCounts, SiteRow, Store, StoreError,
+    Acted, AttemptEnd, AttemptRow, AttemptStart, Begun, BounceFinding, By, Claimed, Committed, Concerns,
+    CustomerFilter, CustomerLine, CustomerSheet, CustomerState, DeadContact, Deed, Delivery, Entry, HistoryEntry, Hold,
+    Lead, LookChange, MailFilter, MailLine, Message, OutboxAction, OutboxFilter, PassChange, Proof, Result, Run,
+    RunCounts, RunId, RunKind, RunOutcome, ScanTurn, SiteCounts, SiteRow, Store, StoreError,
 };
 pub(super) use db::{Readers, Tx};
 pub(super) use dialect::storable;
