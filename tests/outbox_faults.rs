@@ -335,7 +335,7 @@ fn has(places: &[String], part: &str) -> bool {
 
 /// While the last mail is on the wire the next one is looked for: where that call stops, the mail's outcome is not written
 /// either.
-const REPEATS: std::ops::RangeInclusive<usize> = 2..=8;
+const REPEATS: std::ops::RangeInclusive<usize> = 1..=8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_process_stops_before_and_after_every_call_of_the_store() {
@@ -351,9 +351,13 @@ async fn the_process_stops_before_and_after_every_call_of_the_store() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_process_stops_between_two_mails_that_share_a_commit() {
-    let (places, repeats) = every_store_point(Origin::fresh().await, Fault::Stop, true).await;
-    assert!(has(&places, "before record_and_begin") && has(&places, "after record_and_begin"), "{places:?}");
-    assert!(REPEATS.contains(&repeats), "{repeats}, only before the record of an outcome: {places:?}");
+    let origin = Origin::fresh().await;
+    let repeats = at_that_point(&origin, Fault::Stop, "before record_and_begin").await;
+    assert_eq!(repeats, 1, "what the server said of the first was not written down");
+    let repeats = at_that_point(&origin, Fault::Stop, "after record_and_begin").await;
+    assert_eq!(repeats, 0, "of the first it was, and of the second nothing had left");
+    let (_, repeats) = every_store_point(origin, Fault::Stop, true).await;
+    assert!(REPEATS.contains(&repeats), "{repeats}, only before the record of an outcome");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -361,9 +365,39 @@ async fn the_store_fails_before_and_after_every_call() {
     let (places, repeats) = every_store_point(Origin::new("").await, Fault::Error, false).await;
     assert!(has(&places, "after record_attempt") && has(&places, "after begin_attempt"), "{places:?}");
     assert_eq!(repeats, 0, "an outcome that was heard is held on to until it is written");
-    let (places, repeats) = every_store_point(Origin::fresh().await, Fault::Error, false).await;
-    assert!(has(&places, "before record_and_begin") && has(&places, "after record_and_begin"), "{places:?}");
+    let origin = Origin::fresh().await;
+    for place in ["before record_and_begin", "after record_and_begin"] {
+        assert_eq!(at_that_point(&origin, Fault::Error, place).await, 0, "{place}");
+    }
+    let (_, repeats) = every_store_point(origin, Fault::Error, false).await;
     assert_eq!(repeats, 0, "an outcome that was heard is held on to until it is written");
+}
+
+/// On a busy machine the next mail may not be at hand in time, and then the two share no commit: how often it is tried.
+const TRIES: usize = 50;
+
+/// One life with the fault at its first such point; how many repeats there have been.
+async fn at_that_point(origin: &Origin, fault: Fault, place: &'static str) -> usize {
+    for n in 0..TRIES {
+        let file = origin.run(n);
+        origin.server.begin(None);
+        let store = FaultyStore::at_point(open(&file).await, fault, place, 0);
+        let ctx = origin.context(store.clone(), at(MORNING));
+        match fault {
+            Fault::Stop => one_life(&ctx, store.wait()).await,
+            Fault::Error => one_life(&ctx, std::future::pending()).await,
+        }
+        store.close().await;
+        let hit = store.hit().is_some();
+        let store = to_the_end(origin, &file).await;
+        let repeats = check(place, &*store, &origin.server, fault == Fault::Stop).await;
+        store.close().await;
+        std::fs::remove_file(&file).unwrap();
+        if hit {
+            return repeats;
+        }
+    }
+    panic!("{place} was never reached");
 }
 
 /// Every point of the server in turn.
@@ -435,7 +469,7 @@ async fn a_stop_does_not_wait_for_a_server_that_sits_on_its_answer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_goes_on_after_an_error_of_the_store() {
     let (asked_again, fresh) = (Origin::new("").await, Origin::fresh().await);
-    for (n, (origin, place, time)) in [
+    for (origin, place, time) in [
         (&asked_again, "before claim_several", 0),
         (&asked_again, "after commit_looks", 0),
         (&asked_again, "after begin_attempt", 0),
@@ -443,30 +477,38 @@ async fn a_daemon_goes_on_after_an_error_of_the_store() {
         (&fresh, "before claim_several", 1),
         (&fresh, "before record_and_begin", 0),
         (&fresh, "after record_and_begin", 0),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let file = origin.run(n);
-        origin.server.begin(None);
-        let store = FaultyStore::at_point(open(&file).await, Fault::Error, place, time);
-        let (live, wake) = (Live::new(origin.context(store.clone(), at(MORNING))), Arc::new(Notify::new()));
-        let stop = CancellationToken::new();
-        let delivering =
-            tokio::spawn(deliver::deliver(live, Until::Stopped, true, wake.clone(), stop.clone(), Arc::new(Silent)));
-        let started = Instant::now();
-        while origin.server.taken().len() < 2 || store.hit().is_none() {
-            assert!(started.elapsed().as_secs() < 60, "{place}, {:?}: both mails leave after all", store.hit());
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            // As a pass does; it ends the rest after an error. A mail that was begun is tried again after its minute.
-            origin.clock.set(origin.ctx.now() + TimeDelta::seconds(10));
-            wake.notify_waiters();
+    ] {
+        let mut tries = 0;
+        while !goes_on_after(origin, place, time, tries).await {
+            tries += 1;
+            assert!(tries < TRIES, "{place} was never reached");
         }
-        stop.cancel();
-        delivering.await.unwrap().unwrap();
-        check(&store.hit().unwrap(), &*store, &origin.server, false).await;
-        store.close().await;
     }
+}
+
+/// Whether the point was reached; both mails leave, once.
+async fn goes_on_after(origin: &Origin, place: &'static str, time: usize, run: usize) -> bool {
+    let file = origin.run(run);
+    origin.server.begin(None);
+    let store = FaultyStore::at_point(open(&file).await, Fault::Error, place, time);
+    let (live, wake) = (Live::new(origin.context(store.clone(), at(MORNING))), Arc::new(Notify::new()));
+    let stop = CancellationToken::new();
+    let delivering =
+        tokio::spawn(deliver::deliver(live, Until::Stopped, true, wake.clone(), stop.clone(), Arc::new(Silent)));
+    let started = Instant::now();
+    while origin.server.taken().len() < 2 {
+        assert!(started.elapsed().as_secs() < 60, "{place}, {:?}: both mails leave after all", store.hit());
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        // As a pass does; it ends the rest after an error. A mail that was begun is tried again after its minute.
+        origin.clock.set(origin.ctx.now() + TimeDelta::seconds(10));
+        wake.notify_waiters();
+    }
+    stop.cancel();
+    delivering.await.unwrap().unwrap();
+    check(place, &*store, &origin.server, false).await;
+    store.close().await;
+    std::fs::remove_file(&file).unwrap();
+    store.hit().is_some()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

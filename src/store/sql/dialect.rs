@@ -8,7 +8,7 @@
 //! - `jsonb_each(?1)`, a list of rows: on SQLite each row comes parsed, so that its columns are looked up and not each parsed
 //!   anew from the row's text (which was half of what sending a mail cost); on PostgreSQL it is `json_each`.
 //! - `CROSS JOIN … ON`: SQLite's word for "in this order"; PostgreSQL plans by itself and wants `JOIN`.
-//! - `INDEXED BY name`: SQLite's hint, dropped.
+//! - `INDEXED BY name`, `NOT INDEXED`: SQLite's hints, dropped.
 //! - `/*postgres: …*/`: what only PostgreSQL reads (row locks); to SQLite, where one connection writes, it is a comment.
 //!
 //! Invariant: pure text to text; a text literal in a statement holds none of these.
@@ -16,7 +16,7 @@
 /// The statement for PostgreSQL.
 pub(in crate::store) fn postgres(sql: &str) -> String {
     let mut text = sql.replace('?', "$").replace("CROSS JOIN", "JOIN").replace("/*postgres:", "");
-    text = text.replace("jsonb_each(", "json_each(");
+    text = text.replace("jsonb_each(", "json_each(").replace(" NOT INDEXED", "");
     text = text.replace("*/", "").replace("SELECT value FROM json_each(", "SELECT value #>> '{}' FROM json_each(");
     while let Some(start) = text.find(" INDEXED BY ") {
         let name = start + " INDEXED BY ".len();
@@ -47,6 +47,7 @@ mod tests {
                 "id IN (SELECT value FROM json_each(?1))",
                 "id IN (SELECT value #>> '{}' FROM json_each($1))",
             ),
+            ("no index", "UPDATE a NOT INDEXED SET b = 1", "UPDATE a SET b = 1"),
             ("a list of rows", "SELECT value ->> 0 FROM jsonb_each(?1)", "SELECT value ->> 0 FROM json_each($1)"),
             ("a lock", "LIMIT 1 /*postgres: FOR UPDATE SKIP LOCKED*/)", "LIMIT 1  FOR UPDATE SKIP LOCKED)"),
         ];

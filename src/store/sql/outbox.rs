@@ -50,7 +50,7 @@ pub(super) const STORE_RAW: &str = "INSERT INTO messages (delivery, raw) VALUES 
 
 /// The next ones in the order of the queue.
 pub(super) const CLAIMABLE: &str = concat!(
-    "SELECT d.id FROM deliveries AS d WHERE d.state = 'queued' AND d.not_before <= ?1 \
+    "SELECT d.id FROM deliveries AS d INDEXED BY deliveries_queue WHERE d.state = 'queued' AND d.not_before <= ?1 \
          AND (d.lease_until IS NULL OR d.lease_until <= ?1) AND ",
     free_of_holds!(),
     " ORDER BY d.priority, d.id LIMIT ?2 /*postgres: FOR NO KEY UPDATE SKIP LOCKED*/"

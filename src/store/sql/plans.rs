@@ -237,6 +237,38 @@ async fn no_statement_walks_what_it_need_not() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// A search may walk as much as a scan does: these begin with the bound list and look each of its rows up, and a claim walks
+/// the queue in its order instead of sorting it.
+#[tokio::test]
+async fn sets_are_looked_up_row_by_row() {
+    let hot: [(&str, &[&str]); 8] = [
+        (outbox::CLAIMABLE, &["SCAN d USING COVERING INDEX deliveries_queue"]),
+        (outbox::CLAIM, &["SEARCH deliveries USING INTEGER PRIMARY KEY (rowid=?)"]),
+        (sets::BEGIN_SET, &["SCAN j VIRTUAL", "SEARCH d USING INTEGER PRIMARY KEY (rowid=?)"]),
+        (sets::GIVE_BACK_SET, &["SCAN j VIRTUAL", "SEARCH deliveries USING INTEGER PRIMARY KEY (rowid=?)"]),
+        (sets::SETTLE_SET, &["SCAN j VIRTUAL", "SEARCH deliveries USING INTEGER PRIMARY KEY (rowid=?)"]),
+        (sets::END_ATTEMPT_SET, &["SCAN j VIRTUAL", "SEARCH attempts USING PRIMARY KEY (delivery=? AND number=?)"]),
+        (sets::SETTLE_RECIPIENTS_SET, &["SCAN j VIRTUAL", "SEARCH recipients USING PRIMARY KEY (delivery=?)"]),
+        (outbox::CLAIMED, &["SEARCH d USING INTEGER PRIMARY KEY (rowid=?)"]),
+    ];
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("kigen.db");
+    let _store = Sqlite::open(&file).await.unwrap();
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&file);
+    let mut connection = sqlx::sqlite::SqliteConnection::connect_with(&options).await.unwrap();
+    for (sql, first) in hot {
+        let explained = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")));
+        let rows = explained.fetch_all(&mut connection).await.unwrap();
+        let steps: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+        // What stands in brackets is worked out once.
+        let walks = steps.iter().filter(|step| !step.contains("SUBQUERY") && !step.ends_with(" holds"));
+        for (step, expected) in walks.zip(first) {
+            assert!(step.starts_with(expected), "{steps:#?}\n{sql}");
+        }
+        assert!(!steps.iter().any(|step| step.contains("FOR ORDER BY") && sql == outbox::CLAIMABLE), "{steps:#?}");
+    }
+}
+
 #[tokio::test]
 async fn postgresql_accepts_every_statement() {
     use sqlx::Executor;

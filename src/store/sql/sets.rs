@@ -3,6 +3,9 @@
 //! Each does for a list what its namesake in `outbox` and `attempts` does for one, with a handful of statements however
 //! long the list is, inside a transaction that [`super::writer`] owns. Invariant: no two entries of one list are about
 //! the same delivery, so that what one of them changes no other one sees.
+//!
+//! Deliveries are looked up by number, and SQLite is told so (`NOT INDEXED`): by itself it would walk all that are in the
+//! same state, the whole queue, and compare each with the list.
 
 use std::collections::HashMap;
 
@@ -16,7 +19,7 @@ use super::rows::{json, millis};
 use super::{Tx, db, failed};
 
 pub(super) const BEGIN_SET: &str = concat!(
-    "UPDATE deliveries AS d SET state = 'sending', attempts = d.attempts + 1, \
+    "UPDATE deliveries AS d NOT INDEXED SET state = 'sending', attempts = d.attempts + 1, \
          lease_until = CAST(j.value ->> 3 AS BIGINT), state_at = CAST(j.value ->> 2 AS BIGINT) \
      FROM jsonb_each(?1) AS j WHERE d.id = CAST(j.value ->> 0 AS BIGINT) AND d.owner = j.value ->> 1 AND d.state = 'queued' AND ",
     free_of_holds!(),
@@ -27,11 +30,11 @@ pub(super) const OPEN_ATTEMPT_SET: &str = "INSERT INTO attempts (delivery, numbe
      SELECT CAST(value ->> 0 AS BIGINT), CAST(value ->> 1 AS BIGINT), value ->> 2, CAST(value ->> 3 AS BIGINT) \
      FROM jsonb_each(?1)";
 
-pub(super) const GIVE_BACK_SET: &str = "UPDATE deliveries SET owner = NULL, lease_until = NULL \
+pub(super) const GIVE_BACK_SET: &str = "UPDATE deliveries NOT INDEXED SET owner = NULL, lease_until = NULL \
      FROM jsonb_each(?1) AS j \
      WHERE deliveries.id = CAST(j.value ->> 0 AS BIGINT) AND deliveries.owner = j.value ->> 1 AND deliveries.state = 'queued'";
 
-pub(super) const SETTLE_SET: &str = "UPDATE deliveries SET state = j.value ->> 2, held = j.value ->> 3, \
+pub(super) const SETTLE_SET: &str = "UPDATE deliveries NOT INDEXED SET state = j.value ->> 2, held = j.value ->> 3, \
          not_before = coalesce(CAST(j.value ->> 4 AS BIGINT), deliveries.not_before), detail = j.value ->> 5, \
          unknown_before = CASE WHEN CAST(j.value ->> 6 AS BIGINT) = 1 THEN 1 ELSE deliveries.unknown_before END, owner = NULL, lease_until = NULL, \
          state_at = CAST(j.value ->> 7 AS BIGINT) \
