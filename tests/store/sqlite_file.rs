@@ -8,8 +8,8 @@ use kigen::domain::case::LookKind;
 use kigen::domain::observation::Verdict;
 use kigen::domain::plan::NoticeKind;
 use kigen::store::{self, StoreError};
-use sqlx::Connection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection};
 
 use crate::fixtures::*;
 use crate::{House, SqliteHouse};
@@ -28,10 +28,10 @@ async fn remedy(path: &Path) -> String {
     }
 }
 
-pub async fn run(path: &Path, sql: &'static str) {
+pub async fn run(path: &Path, sql: &str) {
     let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
     let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
-    sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
 }
 

@@ -21,7 +21,7 @@ use crate::mail::{Outgoing, StillOurs, Transport};
 use crate::store::{AttemptStart, Claimed, Delivery};
 
 /// How long it goes on without a look at anything else: mail to the operators, what other nodes left.
-const AT_MOST: Duration = Duration::from_millis(250);
+const AT_MOST: Duration = Duration::from_secs(1);
 
 /// What one round of a worker came to.
 pub(super) enum Step {

@@ -24,8 +24,8 @@ use crate::domain::site::CustomerId;
 use crate::store::{Claimed, CustomerState, StoreError};
 
 /// Mails claimed ahead for each connection, and some more: one connection alone would claim too often.
-const PER_CONNECTION: usize = 2;
-const MORE: usize = 6;
+const PER_CONNECTION: usize = 4;
+const MORE: usize = 28;
 
 /// A mail in somebody's hands, and when it may leave.
 pub(super) struct InHand {

@@ -178,7 +178,7 @@ pub(super) async fn commit(store: &Sql, changes: &[LookChange]) -> Result<Vec<Co
         return Err(StoreError::Corrupt("a look at one customer changes a case of another".to_owned()));
     }
     let asked = json(&changes.iter().map(|c| c.customer.as_str()).collect::<Vec<_>>());
-    let mut tx = store.write_beside(WRITE).await?;
+    let mut tx = store.write_beside_mail(WRITE).await?;
     lock_customers(&mut tx, &asked, WRITE).await?;
     let versions: Vec<VersionRow> =
         db::query_as(VERSIONS).bind(&asked).fetch_all(&mut tx).await.map_err(failed(WRITE))?;

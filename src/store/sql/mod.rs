@@ -21,7 +21,8 @@
 //!
 //! A file a concern: `looks` (what was seen), `cases`, `outbox` and `attempts` (notices and their delivery), `desk` (what a person does
 //! with them), `runs`, `reading`, `alerts`, `contacts`, `reports`, `scanning`, `dashboard`; `rows` turns rows into domain types,
-//! `db` asks either database; `writer`, `sets` and `states` let deliverers share commits and reads.
+//! `db` asks either database; `writer`, `sets` and `states` let deliverers share commits and reads; `flights` is what must be on
+//! disk between two mails of a connection.
 
 mod alerts;
 mod attempts;
@@ -33,6 +34,7 @@ pub(super) mod db;
 pub(super) mod desk;
 mod dialect;
 pub(super) mod events;
+pub(super) mod flights;
 mod looks;
 mod outbox;
 mod reading;
@@ -99,7 +101,7 @@ impl Sql {
     /// Begins to write: waits for others to be done, then nobody else writes.
     async fn write(&self, what: &'static str) -> Result<Tx> {
         match &self.engine {
-            Engine::Sqlite(engine) => engine.write(what).await,
+            Engine::Sqlite(engine) => flights::begin_landed(&engine.writer(), what).await,
             Engine::Postgres(engine) => engine.write(what).await,
         }
     }
@@ -107,8 +109,24 @@ impl Sql {
     /// Begins to write beside others that do the same; the module's page says who may, and why.
     async fn write_beside(&self, what: &'static str) -> Result<Tx> {
         match &self.engine {
+            Engine::Sqlite(engine) => flights::begin_landed(&engine.writer(), what).await,
+            Engine::Postgres(engine) => engine.write_beside(what).await,
+        }
+    }
+
+    /// The same for the frequent ones that leave alone what a deliverer has: mails on the wire need not land for them.
+    async fn write_beside_mail(&self, what: &'static str) -> Result<Tx> {
+        match &self.engine {
             Engine::Sqlite(engine) => engine.write(what).await,
             Engine::Postgres(engine) => engine.write_beside(what).await,
+        }
+    }
+
+    /// What this process sent shows wherever it is read.
+    async fn settle(&self) -> Result<()> {
+        match &self.writer {
+            Some(writer) => writer.settle().await,
+            None => Ok(()),
         }
     }
 
@@ -295,10 +313,12 @@ impl Store for Sql {
     }
 
     async fn deliveries(&self, filter: &OutboxFilter) -> Result<Vec<Delivery>> {
+        self.settle().await?;
         desk::deliveries(self, filter).await
     }
 
     async fn delivery(&self, id: DeliveryId) -> Result<Option<(Claimed, Vec<AttemptRow>)>> {
+        self.settle().await?;
         desk::delivery(self, id).await
     }
 
@@ -311,6 +331,7 @@ impl Store for Sql {
     }
 
     async fn outbox_counts(&self) -> Result<Vec<(&'static str, u64)>> {
+        self.settle().await?;
         desk::outbox_counts(self).await
     }
 

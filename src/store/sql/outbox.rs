@@ -51,7 +51,8 @@ pub(super) const STORE_RAW: &str = "INSERT INTO messages (delivery, raw) VALUES 
 /// The next ones in the order of the queue.
 pub(super) const CLAIMABLE: &str = concat!(
     "SELECT d.id FROM deliveries AS d INDEXED BY deliveries_queue WHERE d.state = 'queued' AND d.not_before <= ?1 \
-         AND (d.lease_until IS NULL OR d.lease_until <= ?1) AND ",
+         AND (d.lease_until IS NULL OR d.lease_until <= ?1) \
+         AND NOT EXISTS (SELECT 1 FROM flights AS f WHERE f.delivery = d.id) AND ",
     free_of_holds!(),
     " ORDER BY d.priority, d.id LIMIT ?2 /*postgres: FOR NO KEY UPDATE SKIP LOCKED*/"
 );
@@ -117,7 +118,7 @@ pub(super) async fn commit_pass(store: &Sql, change: &PassChange) -> Result<Comm
     {
         return Err(StoreError::Corrupt("a pass mixes two customers".to_owned()));
     }
-    let mut tx = store.write_beside(WHAT).await?;
+    let mut tx = store.write_beside_mail(WHAT).await?;
     let query = db::query(NEXT_VERSION).bind(change.customer.as_str()).bind(change.version);
     if query.execute(&mut tx).await.map_err(failed(WHAT))?.rows_affected() == 0 {
         tx.rollback().await.map_err(failed(WHAT))?;

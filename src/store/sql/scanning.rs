@@ -55,7 +55,7 @@ pub(super) async fn turns(store: &Sql, after: Option<&CustomerId>, limit: u32) -
 pub(super) async fn scanned(store: &Sql, customers: &[&CustomerId], at: Timestamp) -> Result<()> {
     const WHAT: &str = "note who was scanned";
     let ids = json(&customers.iter().map(|id| id.as_str()).collect::<Vec<_>>());
-    let mut tx = store.write_beside(WHAT).await?;
+    let mut tx = store.write_beside_mail(WHAT).await?;
     lock_customers(&mut tx, &ids, WHAT).await?;
     db::query(SCANNED).bind(&ids).bind(millis(at)).execute(&mut tx).await.map_err(failed(WHAT))?;
     tx.commit().await.map_err(failed(WHAT))

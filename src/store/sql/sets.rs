@@ -72,14 +72,22 @@ pub(super) async fn begin(tx: &mut Tx, begins: &[&AttemptStart]) -> Result<Vec<b
     let begun: HashMap<i64, i64> = begun.into_iter().collect();
     let opened: Vec<_> =
         begins.iter().filter_map(|b| Some((b.id.0, begun.get(&b.id.0)?, &b.owner, millis(b.at)))).collect();
-    let lost: Vec<_> = begins.iter().filter(|b| !begun.contains_key(&b.id.0)).map(|b| (b.id.0, &b.owner)).collect();
+    let lost: Vec<_> = begins.iter().copied().filter(|b| !begun.contains_key(&b.id.0)).collect();
     if !opened.is_empty() {
         db::query(OPEN_ATTEMPT_SET).bind(json(&opened)).execute(&mut *tx).await.map_err(failed(WHAT))?;
     }
-    if !lost.is_empty() {
-        db::query(GIVE_BACK_SET).bind(json(&lost)).execute(&mut *tx).await.map_err(failed(WHAT))?;
-    }
+    give_back(tx, &lost).await?;
     Ok(begins.iter().map(|b| begun.contains_key(&b.id.0)).collect())
+}
+
+/// What was claimed and does not begin goes back to the queue.
+pub(super) async fn give_back(tx: &mut Tx, lost: &[&AttemptStart]) -> Result<()> {
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let lost: Vec<_> = lost.iter().map(|b| (b.id.0, &b.owner)).collect();
+    let query = db::query(GIVE_BACK_SET).bind(json(&lost)).execute(&mut *tx);
+    query.await.map(drop).map_err(failed("give claims back"))
 }
 
 /// What is settled, with the number of its attempt.

@@ -15,7 +15,7 @@ use sqlx::SqlitePool;
 
 use crate::domain::Timestamp;
 
-use super::sql::{Readers, Tx, failed};
+use super::sql::{Readers, Tx, failed, flights};
 use super::{Lead, Result};
 use lock::{Lock, Locked};
 
@@ -36,6 +36,7 @@ impl Sqlite {
     /// [`StoreError::Open`](super::StoreError::Open) with what to do; [`StoreError::Newer`](super::StoreError::Newer).
     pub(super) async fn open(path: &Path) -> Result<Self> {
         let pools = file::open(path).await?;
+        flights::land_rest(&pools.writer).await;
         Ok(Self { path: path.to_owned(), pools, lead: Mutex::new(None) })
     }
 
