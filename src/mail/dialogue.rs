@@ -1,28 +1,41 @@
 //! One SMTP conversation on the wire: commands out, replies in, every wait under a deadline. RFC 5321 section 4.
 //!
+//! A command can go out alone, with its reply awaited, or be queued and go out with others in one write (RFC 2920); which of
+//! them may is the caller's to know, and to read one reply for each, in order. `reply` puts lines together, `ear` listens.
+//!
 //! Written here and not taken from lettre's connection, whose time-out covers the connect alone, whose line reader has no
 //! bound (a line without an end grows until memory does), which looks for nothing that a server says out of turn, and whose
-//! errors do not tell a refusal from a lost line for certain. Invariant: a reply counts only for the command it follows.
+//! errors do not tell a refusal from a lost line for certain. Invariant: a reply counts only for a command that went before it.
 //! Bytes that are there *before* a command is sent, or after STARTTLS was agreed, are a fault, and after any [`Trouble`] the
 //! dialogue must be dropped.
 
+mod ear;
+mod reply;
+
+use std::borrow::Cow;
 use std::fmt;
-use std::io;
+use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use memchr::{memchr, memmem};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::outcome::{Enhanced, one_line};
+pub(super) use self::ear::Ear;
+use self::reply::Lines;
+pub(super) use self::reply::Reply;
 
 /// The longest reply line; RFC 5321 4.5.3.1.5 says 512 octets, servers write more.
 const LINE_MAX: usize = 2048;
-/// The most lines of one reply; the longest EHLO answers have some thirty.
-const LINES_MAX: usize = 100;
+/// At least this much is read at once, if it is there.
+const PAGE: usize = 4096;
 /// The message goes out in pieces of this size, each under its own deadline.
 const PIECE: usize = 16 * 1024;
+/// The end of a message (RFC 5321 4.1.1.4). The line end before it is the message's own.
+const END: &[u8] = b".\r\n";
 /// How long a refusal is looked for when the server stopped taking the message.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -44,33 +57,6 @@ pub enum Direction {
 /// Is told every line of the dialogue; secrets come as `***`, the message as its size. For an operator's own terminal only,
 /// since envelope addresses stand in it.
 pub type Observer = Arc<dyn Fn(Direction, &str) + Send + Sync>;
-
-/// A whole reply.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Reply {
-    pub(super) code: u16,
-    pub(super) lines: Vec<String>,
-}
-
-impl Reply {
-    /// 2xx.
-    pub(super) fn positive(&self) -> bool {
-        (200..300).contains(&self.code)
-    }
-
-    pub(super) fn text(&self) -> String {
-        self.lines.join(" ")
-    }
-
-    pub(super) fn enhanced(&self) -> Option<Enhanced> {
-        Enhanced::parse(self.lines.first()?)
-    }
-
-    /// Code and text, fit for logs and the store.
-    pub(super) fn shown(&self) -> String {
-        one_line(&format!("{} {}", self.code, self.text()))
-    }
-}
 
 /// Why a dialogue came to an end without a reply that could be trusted.
 #[derive(Debug)]
@@ -119,22 +105,31 @@ pub(super) struct Halted {
 /// One conversation.
 pub(super) struct Dialogue {
     stream: Box<dyn Stream>,
-    /// Received, not yet read as a reply; bounded by one line and one read.
+    ear: Ear,
+    /// What was received last; bounded by one line and two pages.
     received: Vec<u8>,
+    /// So much of it is read as replies.
+    read: usize,
+    /// Commands that wait to go out together.
+    queued: String,
+    /// A reply to what was sent last is here.
+    answered: bool,
     timeout: Duration,
     observer: Option<Observer>,
 }
 
 impl Dialogue {
-    pub(super) fn new(stream: Box<dyn Stream>, timeout: Duration, observer: Option<Observer>) -> Self {
-        Self { stream, received: Vec::new(), timeout, observer }
+    /// `ear`: on the socket below the stream.
+    pub(super) fn new(stream: Box<dyn Stream>, ear: Ear, timeout: Duration, observer: Option<Observer>) -> Self {
+        let (received, queued) = (Vec::new(), String::new());
+        Self { stream, ear, received, read: 0, queued, answered: false, timeout, observer }
     }
 
     /// Gives the connection back for TLS to be put around it, unless the server sent more than its agreement: whatever
     /// came in the clear would be taken for a protected reply (RFC 3207 section 4.2, CVE-2011-0411).
-    pub(super) async fn into_stream(mut self) -> Result<Box<dyn Stream>, Trouble> {
+    pub(super) async fn into_stream(mut self) -> Result<(Box<dyn Stream>, Ear), Trouble> {
         self.expect_silence().await?;
-        Ok(self.stream)
+        Ok((self.stream, self.ear))
     }
 
     /// Sends one command line and reads its reply.
@@ -144,35 +139,66 @@ impl Dialogue {
 
     /// As [`command`](Self::command), for a line with a secret in it: observers see `shown`.
     pub(super) async fn command_shown(&mut self, line: &str, shown: &str) -> Result<Reply, Trouble> {
-        if line.bytes().any(|b| b == b'\r' || b == b'\n' || b == 0) {
-            return Err(Trouble::Protocol("a command with a line end in it was not sent"));
-        }
+        refuse_line_end(line)?;
         self.expect_silence().await?;
         self.observe(Direction::Sent, shown);
-        self.write(format!("{line}\r\n").as_bytes()).await?;
+        self.answered = false;
+        write(&mut self.stream, self.timeout, &mut [IoSlice::new(format!("{line}\r\n").as_bytes())]).await?;
+        self.next_reply().await
+    }
+
+    /// Puts a command line, in parts, behind those that go out together.
+    pub(super) fn queue(&mut self, parts: &[&str]) -> Result<(), Trouble> {
+        for part in parts {
+            refuse_line_end(part)?;
+            self.queued.push_str(part);
+        }
+        self.queued.push_str("\r\n");
+        Ok(())
+    }
+
+    /// The octets that are queued.
+    pub(super) fn queued(&self) -> usize {
+        self.queued.len()
+    }
+
+    /// Sends what is queued, in one write; the replies are the caller's to read, one for each command.
+    pub(super) async fn send_queued(&mut self) -> Result<(), Trouble> {
+        self.expect_silence().await?;
+        if self.observer.is_some() {
+            self.queued.lines().for_each(|line| self.observe(Direction::Sent, line));
+        }
+        self.answered = false;
+        write(&mut self.stream, self.timeout, &mut [IoSlice::new(self.queued.as_bytes())]).await?;
+        self.queued.clear();
+        Ok(())
+    }
+
+    /// Reads the reply to a command, waiting as long as for any.
+    pub(super) async fn next_reply(&mut self) -> Result<Reply, Trouble> {
         self.reply(self.timeout).await
     }
 
     /// Reads one reply, all of its lines within `within`.
     pub(super) async fn reply(&mut self, within: Duration) -> Result<Reply, Trouble> {
         let deadline = Instant::now() + within;
-        let mut lines = Vec::new();
+        let mut lines = Lines::default();
         loop {
-            let line = match timeout_at(deadline, self.line()).await {
-                Ok(line) => line?,
-                Err(_) => return Err(Trouble::Timeout(within)),
+            let Some(line) = self.line()? else {
+                if self.answered || lines.begun() {
+                    self.ear.acknowledge();
+                }
+                match timeout_at(deadline, self.fill()).await {
+                    Ok(filled) => filled?,
+                    Err(_) => return Err(Trouble::Timeout(within)),
+                }
+                continue;
             };
+            let line = String::from_utf8_lossy(&self.received[line]);
             self.observe(Direction::Received, &line);
-            let (code, more, text) = split_line(&line).ok_or(Trouble::Protocol("the reply is not an SMTP reply"))?;
-            if lines.first().is_some_and(|(first, _)| *first != code) {
-                return Err(Trouble::Protocol("the lines of the reply have different codes"));
-            }
-            lines.push((code, text.to_owned()));
-            if !more {
-                return Ok(Reply { code, lines: lines.into_iter().map(|(_, text)| text).collect() });
-            }
-            if lines.len() >= LINES_MAX {
-                return Err(Trouble::Protocol("the reply has too many lines"));
+            if let Some(reply) = lines.add(&line)? {
+                self.answered = true;
+                return Ok(reply);
             }
         }
     }
@@ -180,21 +206,25 @@ impl Dialogue {
     /// Sends the message, dot-stuffed, and its end; reads the reply that decides, waiting `within` for it.
     pub(super) async fn message(&mut self, message: &[u8], within: Duration) -> Result<Reply, Halted> {
         let stuffed = dot_stuffed(message);
-        self.observe(Direction::Sent, &format!("({} octets of message)", message.len()));
+        if self.observer.is_some() {
+            self.observe(Direction::Sent, &format!("({} octets of message)", message.len()));
+        }
         let before = |trouble| Halted { end_may_be_sent: false, trouble };
         let after = |trouble| Halted { end_may_be_sent: true, trouble };
-        // The last piece has the final dot in it: before it goes, the server cannot have the message whole.
-        let mut pieces = stuffed.chunks(PIECE).peekable();
-        while let Some(piece) = pieces.next() {
+        // The last piece has the end with it: before it goes, the server cannot have the message whole.
+        let (pieces, last) = stuffed.split_at(stuffed.len().saturating_sub(1) / PIECE * PIECE);
+        for piece in pieces.chunks(PIECE) {
             self.expect_silence_or_refusal().await.map_err(before)?;
-            if pieces.peek().is_none() {
-                self.observe(Direction::Sent, ".");
-                if let Err(trouble) = self.write(piece).await {
-                    return Err(after(self.last_words().await.unwrap_or(trouble)));
-                }
-            } else if let Err(trouble) = self.write(piece).await {
+            if let Err(trouble) = write(&mut self.stream, self.timeout, &mut [IoSlice::new(piece)]).await {
                 return Err(before(self.last_words().await.unwrap_or(trouble)));
             }
+        }
+        self.expect_silence_or_refusal().await.map_err(before)?;
+        self.observe(Direction::Sent, ".");
+        self.answered = false;
+        let mut with_end = [IoSlice::new(last), IoSlice::new(END)];
+        if let Err(trouble) = write(&mut self.stream, self.timeout, &mut with_end).await {
+            return Err(after(self.last_words().await.unwrap_or(trouble)));
         }
         self.reply(within).await.map_err(after)
     }
@@ -230,10 +260,21 @@ impl Dialogue {
 
     /// Whether there is something to read: asks, and does not wait.
     async fn has_spoken(&mut self) -> Result<bool, Trouble> {
-        if self.received.is_empty() {
-            // The runtime looks at its sockets when a task gives way; without that the read below sees the past.
+        let begun = Instant::now();
+        while self.read == self.received.len() {
+            // What TLS holds already, or the runtime knows to be there.
+            if let Some(filled) = self.fill().now_or_never() {
+                filled?;
+                break;
+            }
+            if self.ear.silent()? {
+                return Ok(false);
+            }
+            // Something is there: the runtime has to hear of it, or TLS took it for itself (a ticket) and it is gone now.
+            if begun.elapsed() > LAST_WORDS {
+                return Err(Trouble::Protocol("the server spoke out of turn"));
+            }
             tokio::task::yield_now().await;
-            return self.fill().now_or_never().map_or(Ok(false), |read| read.map(|()| true));
         }
         Ok(true)
     }
@@ -246,46 +287,28 @@ impl Dialogue {
         }
     }
 
-    async fn write(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
-        let write = async {
-            self.stream.write_all(bytes).await?;
-            self.stream.flush().await
-        };
-        match timeout(self.timeout, write).await {
-            Ok(done) => Ok(done?),
-            Err(_) => Err(Trouble::Timeout(self.timeout)),
+    /// Where the next line stands in `received`, without its end; `None`: it has not come yet.
+    fn line(&mut self) -> Result<Option<Range<usize>>, Trouble> {
+        let unread = &self.received[self.read..];
+        let end = memchr(b'\n', unread);
+        let line = &unread[..end.unwrap_or(unread.len())];
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.len() > LINE_MAX {
+            return Err(Trouble::Protocol("the reply has a line that is too long"));
         }
+        let place = self.read..self.read + line.len();
+        self.read += end.map_or(0, |end| end + 1);
+        Ok(end.map(|_| place))
     }
 
-    /// One line without its end.
-    async fn line(&mut self) -> Result<String, Trouble> {
-        let mut searched = 0;
-        loop {
-            if let Some(end) = self.received[searched..].iter().position(|b| *b == b'\n').map(|i| i + searched) {
-                let line: Vec<u8> = self.received.drain(..=end).collect();
-                let line = line[..end].strip_suffix(b"\r").unwrap_or(&line[..end]);
-                if line.len() > LINE_MAX {
-                    return Err(Trouble::Protocol("the reply has a line that is too long"));
-                }
-                return Ok(String::from_utf8_lossy(line).into_owned());
-            }
-            searched = self.received.len();
-            if searched > LINE_MAX {
-                return Err(Trouble::Protocol("the reply has a line that is too long"));
-            }
-            self.fill().await?;
-        }
-    }
-
-    /// Reads what there is, at most one page. Cancel-safe: what was read is in `received`.
+    /// Reads what there is, some pages at most. Cancel-safe: what came is in `received`.
     async fn fill(&mut self) -> Result<(), Trouble> {
-        let mut page = [0; 4096];
-        match self.stream.read(&mut page).await? {
+        self.received.drain(..self.read);
+        self.read = 0;
+        self.received.reserve(PAGE);
+        match self.stream.read_buf(&mut self.received).await? {
             0 => Err(Trouble::Closed),
-            n => {
-                self.received.extend_from_slice(&page[..n]);
-                Ok(())
-            }
+            _ => Ok(()),
         }
     }
 
@@ -297,34 +320,47 @@ impl Dialogue {
     }
 }
 
-/// `250-text` -> (250, true, text).
-fn split_line(line: &str) -> Option<(u16, bool, &str)> {
-    let digits = line.get(..3).filter(|d| d.bytes().all(|b| b.is_ascii_digit()))?;
-    let code: u16 = digits.parse().ok()?;
-    if !(200..600).contains(&code) {
-        return None;
-    }
-    match line.as_bytes().get(3) {
-        None => Some((code, false, "")),
-        Some(b' ') => Some((code, false, &line[4..])),
-        Some(b'-') => Some((code, true, &line[4..])),
-        Some(_) => None,
+/// Sends all of `parts`, in one write if the connection takes so much.
+async fn write(stream: &mut Box<dyn Stream>, within: Duration, mut parts: &mut [IoSlice<'_>]) -> Result<(), Trouble> {
+    let all = async {
+        while !parts.is_empty() {
+            match stream.write_vectored(parts).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                n => IoSlice::advance_slices(&mut parts, n),
+            }
+        }
+        stream.flush().await
+    };
+    match timeout(within, all).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(Trouble::Timeout(within)),
     }
 }
 
-/// RFC 5321 4.5.2: a line that begins with a dot gets a second one; then the final dot.
-fn dot_stuffed(message: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(message.len() + 64);
-    let mut line_start = true;
-    for byte in message {
-        if line_start && *byte == b'.' {
-            out.push(b'.');
-        }
-        out.push(*byte);
-        line_start = *byte == b'\n';
+/// What could be read as two commands is never sent.
+fn refuse_line_end(line: &str) -> Result<(), Trouble> {
+    match line.bytes().any(|b| b == b'\r' || b == b'\n' || b == 0) {
+        true => Err(Trouble::Protocol("a command with a line end in it was not sent")),
+        false => Ok(()),
     }
-    out.extend_from_slice(b".\r\n");
-    out
+}
+
+/// RFC 5321 4.5.2: a line that begins with a dot gets a second one. A message without such a line is not copied.
+fn dot_stuffed(message: &[u8]) -> Cow<'_, [u8]> {
+    let first = message.starts_with(b".");
+    let mut dots = memmem::find_iter(message, b"\n.").map(|lf| lf + 1).peekable();
+    if !first && dots.peek().is_none() {
+        return Cow::Borrowed(message);
+    }
+    let mut out = Vec::with_capacity(message.len() + 64);
+    let mut copied = 0;
+    for dot in first.then_some(0).into_iter().chain(dots) {
+        out.extend_from_slice(&message[copied..dot]);
+        out.push(b'.');
+        copied = dot;
+    }
+    out.extend_from_slice(&message[copied..]);
+    Cow::Owned(out)
 }
 
 #[cfg(test)]
@@ -332,26 +368,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reply_line_is_three_digits_and_a_separator() {
-        let rows = [
-            ("250 ok", Some((250, false, "ok"))),
-            ("250-ok", Some((250, true, "ok"))),
-            ("250", Some((250, false, ""))),
-            ("25", None),
-            ("2500 x", None),
-            ("199 x", None),
-            ("600 x", None),
-            ("２５０ x", None),
-            ("HTTP/1.1 400", None),
-            ("", None),
-        ];
-        for (line, expected) in rows {
-            assert_eq!(split_line(line), expected, "{line}");
-        }
-    }
-
-    #[test]
     fn dots_are_doubled_at_line_starts_alone() {
-        assert_eq!(dot_stuffed(b".a\r\n..\r\nb.\r\n"), b"..a\r\n...\r\nb.\r\n.\r\n");
+        let rows: &[(&[u8], &[u8], &str)] = &[
+            (b".a\r\n..\r\nb.\r\n", b"..a\r\n...\r\nb.\r\n", "the first line, a line of two, and none in the middle"),
+            (b".\r\n.\r\n", b"..\r\n..\r\n", "lines that would end the message"),
+            (b"a.b\r\n", b"a.b\r\n", "nothing to do"),
+            (b"", b"", "nothing at all"),
+        ];
+        for (message, expected, why) in rows {
+            assert_eq!(dot_stuffed(message).as_ref(), *expected, "{why}");
+        }
+        assert!(matches!(dot_stuffed(b"a.b\r\n"), Cow::Borrowed(_)));
     }
 }

@@ -92,24 +92,25 @@ pub fn message_id(key: &str, domain: &str) -> String {
 /// # Errors
 /// The rule that is broken.
 pub fn well_formed(message: &[u8]) -> Result<(), &'static str> {
-    if message.iter().any(|b| *b == 0 || !b.is_ascii()) {
+    if !message.is_ascii() || memchr::memchr(0, message).is_some() {
         return Err("it holds a byte that is not ASCII, or NUL");
     }
-    let Some(lines) = message.strip_suffix(b"\r\n") else {
+    if !message.ends_with(b"\r\n") {
         return Err("its last line is not ended");
-    };
-    for line in lines.split(|b| *b == b'\n') {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.contains(&b'\r') {
-            return Err("it holds a CR alone");
-        }
+    }
+    let (mut start, mut lines) = (0, 0);
+    for end in memchr::memchr_iter(b'\n', message) {
+        let Some(line) = message[start..end].strip_suffix(b"\r") else {
+            return Err("it holds a LF alone");
+        };
         if line.len() > 998 {
             return Err("it holds a line of more than 998 octets");
         }
+        (start, lines) = (end + 1, lines + 1);
     }
-    let lone = |w: &[u8]| w[1] == b'\n' && w[0] != b'\r';
-    if message.starts_with(b"\n") || message.windows(2).any(lone) {
-        return Err("it holds a LF alone");
+    // One stands at the end of each line; any other one is too many. Every mail is looked at here, so by whole passes.
+    if memchr::memchr_iter(b'\r', message).count() != lines {
+        return Err("it holds a CR alone");
     }
     Ok(())
 }

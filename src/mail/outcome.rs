@@ -171,6 +171,11 @@ const KEPT: usize = 300;
 /// that looks like a mail address masked.
 #[must_use]
 pub fn one_line(text: &str) -> String {
+    // Most replies need nothing of all this.
+    let printable = |b: u8| (b' '..=b'~').contains(&b) && b != b'@';
+    if text.len() <= KEPT && text.bytes().all(printable) && !text.contains("  ") && text.trim() == text {
+        return text.to_owned();
+    }
     let mut clean = String::new();
     // Bounded before the masking: a reply is at most some 100 KB, of which the first part is enough.
     for c in text.chars().take(KEPT * 4) {
@@ -352,6 +357,8 @@ mod tests {
             ("一行目\r\n二行目\u{0} \u{1b}[31m", "一行目 二行目 [31m"),
             ("宛先:太郎@例え.jp です", "宛先:太***@例え.jp です"),
             ("@", "@"),
+            ("  250  2.0.0\tOk: queued ", "250 2.0.0 Ok: queued"),
+            ("250 2.0.0 Ok: queued as 4F", "250 2.0.0 Ok: queued as 4F"),
             ("", ""),
         ];
         for (text, expected) in rows {

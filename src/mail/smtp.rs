@@ -1,10 +1,13 @@
 //! SMTP over a connection of our own, one phase at a time, each under its own deadline.
 //!
-//! The dialogue itself is in `dialogue`, the meaning of replies in [`super::outcome`], signing in in
-//! `signin`. Here is the order of things: open a session, one transaction a mail, results per recipient, what
-//! becomes of the connection afterwards. No pipelining and no chunking: with one command and one answer at a time, what a
-//! lost connection means is always known. Invariants: any doubt drops the connection; a mail whose end may have reached the
-//! server and whose answer was not heard is `Unknown`, never retried here; nothing but 250 to its end is `Accepted`.
+//! What goes over the wire is in `dialogue`, the meaning of replies in [`super::outcome`], signing in in `signin`, one mail in
+//! `transaction`. Here is the order of things: open a session, one transaction a mail, what becomes of the connection afterwards.
+//! Where the server offers PIPELINING (RFC 2920) the envelope goes out in one write; a server that offers it and does not keep it
+//! is asked one thing at a time from then on. No chunking. Invariants: any doubt drops the connection; a mail whose end may
+//! have reached the server and whose answer was not heard is `Unknown`, never retried here; nothing but 250 to its end is
+//! `Accepted`.
+
+mod transaction;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,15 +17,15 @@ use async_trait::async_trait;
 use rustls_pki_types::ServerName;
 use tokio::time::{Instant, timeout};
 
+use self::transaction::transact;
 use super::dial::{client_name, dial};
-use super::dialogue::{Dialogue, Direction, Halted, Observer, Reply, Stream, Trouble};
-use super::message::{addr_spec, well_formed};
+use super::dialogue::{Dialogue, Direction, Ear, Observer, Reply, Stream, Trouble};
+use super::message::well_formed;
 use super::outcome::{Stage, classify, one_line, unclear};
 use super::signin::SignIn;
 use super::{MailError, Outgoing, StillOurs, Transport, tls};
 use crate::config::{SmtpConfig, SmtpTls};
-use crate::domain::customer::Address;
-use crate::domain::delivery::{Attempt, Outcome, RecipientState};
+use crate::domain::delivery::{Attempt, Outcome};
 
 /// The section of the configuration, for errors.
 pub(super) const SECTION: &str = "mail.smtp";
@@ -47,6 +50,8 @@ pub struct Smtp {
     dot_timeout: Duration,
     observer: Option<Observer>,
     still_ours: Option<StillOurs>,
+    /// Until a server that offers PIPELINING does not keep it.
+    pipelining: bool,
     session: Option<Session>,
 }
 
@@ -56,6 +61,10 @@ struct Session {
     /// The greatest message the server takes, if it said so.
     size_max: Option<usize>,
     says_size: bool,
+    /// The envelope may go out in one write.
+    pipelining: bool,
+    /// It was, and the server did not do with it what it had offered.
+    broke_its_offer: bool,
     mails: u32,
     used: Instant,
 }
@@ -65,6 +74,7 @@ struct Session {
 struct Offer {
     starttls: bool,
     auth: Vec<String>,
+    pipelining: bool,
     says_size: bool,
     size_max: Option<usize>,
 }
@@ -97,7 +107,7 @@ impl Failure {
     }
 
     fn reply(stage: Stage, reply: &Reply) -> Self {
-        let refused = (reply.code >= 400).then_some((stage, reply.code));
+        let refused = reply.refuses().then_some((stage, reply.code));
         Self { refused, ..Self::new(meaning(stage, reply), format!("{}: {}", stage.as_str(), reply.shown())) }
     }
 
@@ -118,7 +128,8 @@ enum After {
     Reset,
     /// It is not to be used any more.
     Drop,
-    /// It was dead before the mail began: nothing was said of the mail, so a fresh one may start over.
+    /// It was dead before the mail began, or was lost over pipelined commands: the message was not begun, so a fresh one may
+    /// start over, once for each of these reasons.
     Redial,
 }
 
@@ -162,6 +173,7 @@ impl Smtp {
             dot_timeout: config.timeout.max(DOT_TIMEOUT),
             observer: None,
             still_ours: None,
+            pipelining: true,
             session: None,
         })
     }
@@ -206,7 +218,9 @@ impl Smtp {
         }
         self.signin.perform(&mut dialogue, &offer.auth).await?;
         let Offer { says_size, size_max, .. } = offer;
-        Ok(Session { dialogue, size_max, says_size, mails: 0, used: Instant::now() })
+        let pipelining = offer.pipelining && self.pipelining;
+        let (mails, used) = (0, Instant::now());
+        Ok(Session { dialogue, size_max, says_size, pipelining, broke_its_offer: false, mails, used })
     }
 
     async fn connect(&self) -> Result<(Dialogue, SocketAddr), Failure> {
@@ -223,16 +237,17 @@ impl Smtp {
                 format!("{place} is no loopback address, and mail.smtp.tls is none"),
             ));
         }
+        let ear = Ear::on(&tcp).map_err(|error| Failure::trouble(Stage::Connect, &Trouble::Io(error)))?;
         let mut stream: Box<dyn Stream> = Box::new(tcp);
         if self.protection == SmtpTls::Tls {
             stream = self.protect(stream).await?;
         }
-        Ok((Dialogue::new(stream, self.timeout, self.observer.clone()), local))
+        Ok((Dialogue::new(stream, ear, self.timeout, self.observer.clone()), local))
     }
 
     async fn hello(&self, dialogue: &mut Dialogue, hello: &str) -> Result<Offer, Failure> {
         let reply = expect(Stage::Ehlo, &[250], dialogue.command(hello).await)?;
-        Ok(Offer::read(&reply.lines))
+        Ok(Offer::read(reply.lines()))
     }
 
     /// Required: without it nothing goes on, whatever the server says.
@@ -244,8 +259,8 @@ impl Smtp {
             ));
         }
         expect(Stage::Starttls, &[220], dialogue.command("STARTTLS").await)?;
-        let stream = dialogue.into_stream().await.map_err(|t| Failure::trouble(Stage::Starttls, &t))?;
-        Ok(Dialogue::new(self.protect(stream).await?, self.timeout, self.observer.clone()))
+        let (stream, ear) = dialogue.into_stream().await.map_err(|t| Failure::trouble(Stage::Starttls, &t))?;
+        Ok(Dialogue::new(self.protect(stream).await?, ear, self.timeout, self.observer.clone()))
     }
 
     async fn protect(&self, stream: Box<dyn Stream>) -> Result<Box<dyn Stream>, Failure> {
@@ -289,8 +304,11 @@ impl Transport for Smtp {
             };
             let (attempt, after) = transact(&mut session, mail, self.dot_timeout, self.still_ours.as_ref()).await;
             session.mails += 1;
+            if session.broke_its_offer {
+                self.pipeline_no_more();
+            }
             match after {
-                // Only a session that was kept says this, and the next one is fresh.
+                // Only a session that was kept or pipelined says this; the next one is fresh, and will not pipeline either.
                 After::Redial => continue,
                 After::Drop => {}
                 After::Keep => self.keep(session),
@@ -316,134 +334,30 @@ impl Transport for Smtp {
 }
 
 impl Smtp {
+    /// For as long as this transport lives: some mails in more round trips are cheaper than finding out again.
+    fn pipeline_no_more(&mut self) {
+        self.pipelining = false;
+        self.note("the server does not keep to the PIPELINING that it offers");
+        tracing::info!(
+            "the mail server does not keep to the PIPELINING that it offers: one command at a time from now on"
+        );
+    }
+
     fn keep(&mut self, session: Session) {
         self.session = Some(Session { used: Instant::now(), ..session });
     }
 }
 
-/// What the server said of one recipient.
-struct Said {
-    address: Address,
-    state: RecipientState,
-    reply: String,
-}
-
-/// MAIL, RCPT for each, DATA, the message.
-async fn transact(
-    session: &mut Session,
-    mail: &Outgoing,
-    dot_timeout: Duration,
-    still_ours: Option<&StillOurs>,
-) -> (Attempt, After) {
-    if let Some(max) = session.size_max.filter(|max| mail.message.len() > *max) {
-        let reply = format!("the message has {} octets, the server takes {max}", mail.message.len());
-        return (Attempt::whole(Outcome::Rejected, reply), After::Keep);
-    }
-    if let Err((failure, after)) = begin(session, mail).await {
-        return (Attempt::whole(failure.outcome, failure.reply), after);
-    }
-    let mut said = Vec::new();
-    if let Err(failure) = recipients(session, &mail.recipients, &mut said).await {
-        let after = failure.after();
-        return (settled(failure.outcome, failure.reply, said), after);
-    }
-    if !said.iter().any(|s| s.state == RecipientState::Accepted) {
-        let deferred = said.iter().find(|s| s.state == RecipientState::Pending);
-        let outcome = if deferred.is_some() { Outcome::Deferred } else { Outcome::Rejected };
-        let reply = deferred.or(said.first()).map_or_else(String::new, |s| s.reply.clone());
-        return (settled(outcome, reply, said), After::Reset);
-    }
-    if let Err(failure) = expect(Stage::Data, &[354], session.dialogue.command("DATA").await) {
-        let after = failure.after();
-        return (settled(failure.outcome, failure.reply, said), after);
-    }
-    if still_ours.is_some_and(|still_ours| !still_ours()) {
-        let reply = "the sender stood still for too long, the message was not sent".to_owned();
-        return (settled(Outcome::Deferred, reply, said), After::Drop);
-    }
-    let (outcome, reply, after) = match session.dialogue.message(&mail.message, dot_timeout).await {
-        Ok(reply) => ended(&reply),
-        Err(Halted { end_may_be_sent, trouble }) => {
-            let stage = if end_may_be_sent { Stage::Dot } else { Stage::Data };
-            let failure = Failure::trouble(stage, &trouble);
-            (failure.outcome, failure.reply, After::Drop)
-        }
-    };
-    (settled(outcome, reply, said), after)
-}
-
-/// MAIL FROM; finds out whether a kept connection is still there.
-async fn begin(session: &mut Session, mail: &Outgoing) -> Result<(), (Failure, After)> {
-    let kept = session.mails > 0;
-    let size = if session.says_size { format!(" SIZE={}", mail.message.len()) } else { String::new() };
-    let answer = session.dialogue.command(&format!("MAIL FROM:<{}>{size}", addr_spec(&mail.envelope_from))).await;
-    // A time-out is not among them: waiting a second time for a server that hangs helps nobody.
-    let gone = match &answer {
-        Err(Trouble::Timeout(_)) => false,
-        Err(Trouble::Closed | Trouble::Io(_) | Trouble::Protocol(_) | Trouble::Refused(_)) => true,
-        Ok(reply) => reply.code == 421,
-    };
-    expect(Stage::Mail, &[250], answer).map(|_| ()).map_err(|failure| {
-        let after = if kept && gone { After::Redial } else { failure.after() };
-        (failure, after)
-    })
-}
-
-/// RCPT TO for each. An error ends the transaction; what was said until then is in `said`.
-async fn recipients(session: &mut Session, all: &[Address], said: &mut Vec<Said>) -> Result<(), Failure> {
-    for address in all {
-        let answer = session.dialogue.command(&format!("RCPT TO:<{}>", addr_spec(address))).await;
-        let (state, reply) = match answer {
-            Ok(reply) if reply.positive() => (RecipientState::Accepted, reply.shown()),
-            Ok(reply) if reply.code >= 400 && reply.code != 421 => match meaning(Stage::Rcpt, &reply) {
-                Outcome::Rejected => (RecipientState::Rejected, reply.shown()),
-                Outcome::Deferred | Outcome::Accepted | Outcome::Unknown => (RecipientState::Pending, reply.shown()),
-                // It speaks of us, not of this recipient.
-                Outcome::Blocked => return Err(Failure::reply(Stage::Rcpt, &reply)),
-            },
-            Ok(reply) => return Err(Failure::reply(Stage::Rcpt, &reply)),
-            Err(trouble) => return Err(Failure::trouble(Stage::Rcpt, &trouble)),
-        };
-        said.push(Said { address: address.clone(), state, reply });
-    }
-    Ok(())
-}
-
-/// The reply to the end of the message.
-fn ended(reply: &Reply) -> (Outcome, String, After) {
-    let outcome = meaning(Stage::Dot, reply);
-    let after = match outcome {
-        // An answer that makes no sense: so would the next ones.
-        Outcome::Unknown => After::Drop,
-        _ if reply.code == 421 => After::Drop,
-        Outcome::Accepted | Outcome::Deferred | Outcome::Rejected | Outcome::Blocked => After::Keep,
-    };
-    (outcome, reply.shown(), after)
-}
-
-/// The attempt, with what became of each recipient that was spoken of: taken at RCPT means nothing before the end's 250.
-fn settled(outcome: Outcome, reply: String, said: Vec<Said>) -> Attempt {
-    let taken = match outcome {
-        Outcome::Accepted => RecipientState::Accepted,
-        Outcome::Rejected => RecipientState::Rejected,
-        Outcome::Deferred | Outcome::Unknown | Outcome::Blocked => RecipientState::Pending,
-    };
-    let one = |s: Said| match s.state {
-        RecipientState::Accepted => (s.address, taken, reply.clone()),
-        RecipientState::Pending | RecipientState::Rejected => (s.address, s.state, s.reply),
-    };
-    Attempt { outcome, recipients: said.into_iter().map(one).collect(), reply: reply.clone() }
-}
-
 impl Offer {
     /// From the lines of an EHLO reply; the first is the greeting (RFC 5321 4.1.1.1).
-    fn read(lines: &[String]) -> Self {
+    fn read<'a>(lines: impl Iterator<Item = &'a str>) -> Self {
         let mut offer = Self::default();
-        for line in lines.iter().skip(1) {
+        for line in lines.skip(1) {
             let line = line.to_ascii_uppercase();
             let mut words = line.split([' ', '=']).filter(|w| !w.is_empty());
             match words.next() {
                 Some("STARTTLS") => offer.starttls = true,
+                Some("PIPELINING") => offer.pipelining = true,
                 // `AUTH=LOGIN` is an old form beside the right one.
                 Some("AUTH") => offer.auth.extend(words.map(str::to_owned)),
                 Some("SIZE") => {
@@ -464,10 +378,11 @@ mod tests {
 
     #[test]
     fn an_offer_is_read_from_the_ehlo_reply() {
-        let lines = ["mx.example.jp AUTH PLAIN", "size 1000", "AUTH login XOAUTH2", "AUTH=PLAIN", "STARTTLS", "X"];
-        let offer = Offer::read(&lines.map(str::to_owned));
+        let lines = "mx AUTH PLAIN\nsize 1000\nAUTH login XOAUTH2\nAUTH=PLAIN\nSTARTTLS\nPipelining\nX";
         let auth = ["LOGIN", "XOAUTH2", "PLAIN"].map(str::to_owned).to_vec();
-        assert_eq!(offer, Offer { starttls: true, auth, says_size: true, size_max: Some(1000) });
-        assert_eq!(Offer::read(&["x".to_owned(), "SIZE 0".to_owned()]).size_max, None);
+        let all = Offer { starttls: true, auth, pipelining: true, says_size: true, size_max: Some(1000) };
+        assert_eq!(Offer::read(lines.lines()), all);
+        assert_eq!(Offer::read(["x", "SIZE 0"].into_iter()).size_max, None);
+        assert!(!Offer::read(["PIPELINING"].into_iter()).pipelining, "the first line is a greeting");
     }
 }

@@ -5,7 +5,10 @@
 //! `body` reads the message to its dot · `tls` shakes hands · `close` ends the connection · `hang` waits until the client
 //! has gone · `stuck` neither reads nor says anything · `alone` wants nothing more to come before the answer ·
 //! `endless` says one line for ever · `flood` says `250-x` for ever · `serve` answers everything as it should.
-//! `hello`, `envelope` and `data` stand for the usual lines.
+//! Of PIPELINING: `together` wants the whole envelope to come in one piece · `flush` throws away what has come · `leaves` wants
+//! the client to go without another word · `batches` answers an envelope by what comes at once, which must not be too much ·
+//! `answers A/B/…` answers MAIL, each RCPT, DATA and the message with these, as long as the ones before let it.
+//! `hello`, `pipelining`, `envelope` and `data` stand for the usual lines.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -144,6 +147,7 @@ impl Connection {
     /// Any error means that the client has gone, which every script may meet.
     async fn follow(mut self, script: String, acceptor: tokio_rustls::TlsAcceptor) {
         let script = script
+            .replace("pipelining", ">220 hi | <EHLO | >250-hi | >250-PIPELINING | >250 SMTPUTF8")
             .replace("hello", ">220 hi | <EHLO | >250-hi | >250 AUTH PLAIN LOGIN")
             .replace("envelope", "<MAIL | >250 ok | <RCPT | >250 ok")
             .replace("data", "<DATA | >354 go");
@@ -177,6 +181,9 @@ impl Connection {
             }
             return Some(());
         }
+        if let Some(answers) = step.strip_prefix("answers ") {
+            return self.answer(&answers.split('/').collect::<Vec<_>>()).await;
+        }
         match step {
             "body" => self.body().await,
             "close" => None,
@@ -188,6 +195,27 @@ impl Connection {
                 }
                 Some(())
             }
+            "together" => {
+                if self.received.is_empty() {
+                    self.fill().await?;
+                }
+                if !self.received.starts_with(b"MAIL") || !self.received.ends_with(b"DATA\r\n") {
+                    self.faults.lock().unwrap().push("the envelope did not come in one piece".to_owned());
+                }
+                Some(())
+            }
+            "flush" => {
+                self.received.clear();
+                Some(())
+            }
+            "leaves" => {
+                while self.fill().await.is_some() {}
+                if !self.received.is_empty() {
+                    self.faults.lock().unwrap().push("the client said something more".to_owned());
+                }
+                Some(())
+            }
+            "batches" => self.batches().await,
             // Holds the connection and never reads; the test's end ends it.
             "stuck" => std::future::pending().await,
             "hang" => {
@@ -216,6 +244,59 @@ impl Connection {
                 }
                 "QUIT" => return self.say("221 bye\r\n").await,
                 _ => self.say("250 ok\r\n").await?,
+            }
+        }
+    }
+
+    async fn batches(&mut self) -> Option<()> {
+        loop {
+            // Ends when nothing comes for a moment; a client that is only slow does no harm.
+            while let Ok(filled) = tokio::time::timeout(Duration::from_millis(50), self.fill()).await {
+                filled?;
+            }
+            if self.received.len() > 4500 {
+                self.faults.lock().unwrap().push(format!("{} octets came at once", self.received.len()));
+            }
+            while self.received.ends_with(b"\r\n") {
+                let line = self.line().await?;
+                self.say(if line == "DATA" { "354 go\r\n" } else { "250 ok\r\n" }).await?;
+                if line == "DATA" {
+                    return Some(());
+                }
+            }
+        }
+    }
+
+    /// In the order of commands, whatever comes together; nothing goes out before it would if each came alone.
+    async fn answer(&mut self, answers: &[&str]) -> Option<()> {
+        let (dot, data) = (answers[answers.len() - 1], answers[answers.len() - 2]);
+        let mut of_recipients = answers[1..answers.len() - 2].iter();
+        let (mut begun, mut taken) = (false, false);
+        loop {
+            let line = self.line().await?;
+            let verb = line.split([' ', ':']).next().unwrap_or_default();
+            let answer = match verb {
+                "MAIL" => {
+                    begun = answers[0].starts_with('2');
+                    answers[0]
+                }
+                "RCPT" if begun => {
+                    let answer = *of_recipients.next()?;
+                    taken |= answer.starts_with('2');
+                    answer
+                }
+                "RCPT" => "503 5.5.1 need MAIL",
+                "DATA" if taken => data,
+                "DATA" => "554 5.5.1 no valid recipients",
+                _ => "250 ok",
+            };
+            self.say(&format!("{answer}\r\n")).await?;
+            if answer.starts_with("421") {
+                return None;
+            }
+            if verb == "DATA" && answer.starts_with("354") {
+                self.body().await?;
+                self.say(&format!("{dot}\r\n")).await?;
             }
         }
     }
