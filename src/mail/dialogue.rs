@@ -157,9 +157,14 @@ impl Dialogue {
         Ok(())
     }
 
-    /// The octets that are queued.
-    pub(super) fn queued(&self) -> usize {
-        self.queued.len()
+    /// What is queued.
+    pub(super) fn queued(&self) -> &str {
+        &self.queued
+    }
+
+    /// What is queued is not to be sent.
+    pub(super) fn unqueue(&mut self) {
+        self.queued.clear();
     }
 
     /// Sends what is queued, in one write; the replies are the caller's to read, one for each command.

@@ -53,6 +53,12 @@ pub trait Transport: Send {
     /// Never cancelled by the caller: a dropped future between DATA and its answer would lose the outcome.
     async fn send(&mut self, mail: &Outgoing) -> Attempt;
 
+    /// That mail is likely to be sent next: what can be said of it to the server without its message may be said now, while
+    /// its beginning is written down. Whether it is sent, and not another one, is only known when it is.
+    async fn announce(&mut self, mail: &Outgoing) {
+        let _ = mail;
+    }
+
     /// Asked right before the message itself is sent, from the next mail on: a node that was frozen in the middle of a dialogue
     /// may have lost the mail to another one. Where nobody asks, the answer is yes.
     fn ask_before_message(&mut self, still_ours: Option<StillOurs>) {

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use rustls_pki_types::ServerName;
 use tokio::time::{Instant, timeout};
 
-use self::transaction::transact;
+use self::transaction::{announce, transact};
 use super::dial::{client_name, dial};
 use super::dialogue::{Dialogue, Direction, Ear, Observer, Reply, Stream, Trouble};
 use super::message::well_formed;
@@ -63,7 +63,9 @@ struct Session {
     says_size: bool,
     /// The envelope may go out in one write.
     pipelining: bool,
-    /// It was, and the server did not do with it what it had offered.
+    /// The envelope of a mail that is on the wire, with no reply read.
+    announced: Option<String>,
+    /// It was pipelined, and the server did not do with it what it had offered.
     broke_its_offer: bool,
     mails: u32,
     used: Instant,
@@ -193,10 +195,10 @@ impl Smtp {
     /// The kept session if it can still be trusted, else a fresh one.
     async fn session(&mut self) -> Result<Session, Failure> {
         if let Some(session) = self.session.take() {
-            if session.mails < MAILS_MAX && session.used.elapsed() < IDLE_MAX {
+            if session.is_good() {
                 return Ok(session);
             }
-            session.dialogue.quit(QUIT_TIMEOUT).await;
+            session.quit().await;
         }
         match self.open().await {
             // A kept token may have been revoked: once more, with a fresh one.
@@ -220,7 +222,7 @@ impl Smtp {
         let Offer { says_size, size_max, .. } = offer;
         let pipelining = offer.pipelining && self.pipelining;
         let (mails, used) = (0, Instant::now());
-        Ok(Session { dialogue, size_max, says_size, pipelining, broke_its_offer: false, mails, used })
+        Ok(Session { dialogue, size_max, says_size, pipelining, announced: None, broke_its_offer: false, mails, used })
     }
 
     async fn connect(&self) -> Result<(Dialogue, SocketAddr), Failure> {
@@ -322,13 +324,35 @@ impl Transport for Smtp {
         }
     }
 
+    async fn announce(&mut self, mail: &Outgoing) {
+        if let Some(mut session) = self.session.take()
+            && (!session.is_good() || announce(&mut session, mail).await)
+        {
+            self.session = Some(session);
+        }
+    }
+
     fn ask_before_message(&mut self, still_ours: Option<StillOurs>) {
         self.still_ours = still_ours;
     }
 
     async fn close(&mut self) {
         if let Some(session) = self.session.take() {
-            session.dialogue.quit(QUIT_TIMEOUT).await;
+            session.quit().await;
+        }
+    }
+}
+
+impl Session {
+    /// Whether it can take one more mail.
+    fn is_good(&self) -> bool {
+        self.mails < MAILS_MAX && self.used.elapsed() < IDLE_MAX
+    }
+
+    async fn quit(self) {
+        // Where a mail was announced the server waits for its message, and would take QUIT for that.
+        if self.announced.is_none() {
+            self.dialogue.quit(QUIT_TIMEOUT).await;
         }
     }
 }

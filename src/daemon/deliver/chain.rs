@@ -1,7 +1,8 @@
 //! One mail after the other over one connection: what became of the first is written down together with the beginning of
 //! the second, so that a mail costs one wait for the disk and not two.
 //!
-//! Invariants: a mail begins only when the one before it is on disk, or comes there with it; between two mails it is asked
+//! Invariants: a mail begins only when the one before it is on disk, or comes there with it (its envelope may be on the wire by
+//! then: without the message nobody gets anything); between two mails it is asked
 //! whether anything has changed (a stop, new files, the hour, the server's mood), and the store asks for holds; whatever is
 //! in hand and does not begin goes back to the queue or stays this worker's next one.
 
@@ -124,7 +125,12 @@ impl Worker {
             }
             let end = End::new(ctx, &self.shared.owner, packed.delivery, attempt);
             let next = match self.follows(ctx, until).await {
-                Some(mail) => self.record_and_begin(ctx, &end, mail).await?,
+                Some(mail) => {
+                    if end.row.attempt.outcome == Outcome::Accepted {
+                        way.announce(&mail.outgoing).await;
+                    }
+                    self.record_and_begin(ctx, &end, mail).await?
+                }
                 None => {
                     record_surely(&self.shared, ctx, &end).await?;
                     None

@@ -55,6 +55,29 @@ pub(super) async fn transact(
     (settled(outcome, reply, said), after)
 }
 
+/// The envelope of a mail goes out, and its replies stay where they are until [`transact`] wants them for the same mail: what the
+/// server takes for its answers is then over already. `false`: it could not be sent, and the session is of no further use.
+///
+/// Only over a session that was kept, where the whole envelope goes out in one write; otherwise nothing happens.
+pub(super) async fn announce(session: &mut Session, mail: &Outgoing) -> bool {
+    let too_large = session.size_max.is_some_and(|max| mail.message.len() > max);
+    if !session.pipelining || session.announced.is_some() || too_large || mail.recipients.is_empty() {
+        return true;
+    }
+    let all = mail.recipients.len() + 2;
+    for at in 0..all {
+        let queued = Command::number(at, &mail.recipients).queue(session, mail).is_ok();
+        if !queued || (session.dialogue.queued().len() >= BATCH && at + 1 < all) {
+            session.dialogue.unqueue();
+            return true;
+        }
+    }
+    let envelope = session.dialogue.queued().to_owned();
+    let sent = session.dialogue.send_queued().await.is_ok();
+    session.announced = Some(envelope);
+    sent
+}
+
 /// A command of the envelope.
 #[derive(Clone, Copy)]
 enum Command<'a> {
@@ -154,13 +177,20 @@ impl<'a> Envelope<'a> {
                 return;
             }
             let first = next;
-            while next == first || (next < all && session.pipelining && session.dialogue.queued() < BATCH) {
+            while next == first || (next < all && session.pipelining && session.dialogue.queued().len() < BATCH) {
                 if let Err(trouble) = command(next).queue(session, mail) {
                     return self.fail(command(next), &trouble);
                 }
                 next += 1;
             }
-            if let Err(trouble) = session.dialogue.send_queued().await {
+            if session.announced.as_deref().is_some_and(|announced| announced == session.dialogue.queued()) {
+                session.announced = None;
+                session.dialogue.unqueue();
+            } else if session.announced.is_some() {
+                // Of another mail, which did not begin then.
+                self.doubt = Some(Doubt::Gone);
+                return self.fail(command(first), &Trouble::Protocol("another mail was announced"));
+            } else if let Err(trouble) = session.dialogue.send_queued().await {
                 self.doubt = kept_and_gone(session, first, &Err(&trouble)).then_some(Doubt::Gone);
                 return self.fail(command(first), &trouble);
             }

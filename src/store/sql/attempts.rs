@@ -1,6 +1,6 @@
 //! Attempts: what happens to a delivery from its first byte on.
 //!
-//! Invariants: an attempt is on disk before its first byte leaves and never rewritten once it is known how it ended; whoever
+//! Invariants: an attempt is on disk before the first byte of its message leaves and never rewritten once it is known how it ended; whoever
 //! lost the claim changes nothing of the delivery, only the record of its own attempt.
 
 use crate::domain::Timestamp;
