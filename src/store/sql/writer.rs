@@ -8,7 +8,8 @@
 //! Invariants: nothing is answered as done before its commit is through; a batch is bounded and has no two entries of one
 //! delivery; if a statement fails, nothing of the batch stands and everybody does its own by itself (`Answer::Alone`), so
 //! that one bad row hurts nobody else; if the transaction cannot be begun or committed, all are told so. The work is no
-//! part of the askers' futures: one that is dropped leaves no half transaction behind.
+//! part of the askers' futures: one that is dropped leaves no half transaction behind. However many ask, one task is at
+//! work and at most one waits for its turn: were there one for each asker, all but one of every batch would pile up.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,6 +51,8 @@ struct Waiting {
     records: VecDeque<Entry<AttemptEnd, bool>>,
     /// One ends, the next one begins.
     joints: VecDeque<Entry<(AttemptEnd, AttemptStart), (bool, bool)>>,
+    /// A task waits for its turn, and will take what is here by then.
+    coming: bool,
 }
 
 /// The queue before the writer's connection.
@@ -87,7 +90,7 @@ impl Writer {
     /// Does what still waits; before the connection is closed.
     pub(super) async fn finish(&self) {
         while !self.0.waiting().is_empty() {
-            self.0.work().await;
+            self.0.work(None).await;
         }
         drop(self.0.turn.lock().await);
     }
@@ -95,9 +98,7 @@ impl Writer {
     async fn ask<T>(&self, put: impl FnOnce(&mut Waiting, Reply<T>)) -> Result<Answer<T>> {
         let (reply, answer) = oneshot::channel();
         put(&mut self.0.waiting(), reply);
-        // One for each asker: most find their work done by the one before. None is relied on to live for ever.
-        let inner = Arc::clone(&self.0);
-        tokio::spawn(async move { inner.work().await });
+        self.0.come();
         // Without an answer nobody knows whether it was written: the asker must not think that it was not.
         answer.await.unwrap_or_else(|_| Err(failed(WHAT)(sqlx::Error::WorkerCrashed)))
     }
@@ -108,14 +109,28 @@ impl Inner {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn work(&self) {
+    /// Sends a task for what waits, unless one is on its way.
+    fn come(self: &Arc<Self>) {
+        if std::mem::replace(&mut self.waiting().coming, true) {
+            return;
+        }
+        let (inner, coming) = (Arc::clone(self), Coming(Arc::clone(self)));
+        tokio::spawn(async move { inner.work(Some(coming)).await });
+    }
+
+    async fn work(self: &Arc<Self>, coming: Option<Coming>) {
         let _turn = self.turn.lock().await;
+        // Before anything is taken: whoever comes too late for this batch sends the next one.
+        drop(coming);
         if self.waiting().is_empty() {
             return;
         }
         let begun = self.pool.begin_with("BEGIN IMMEDIATE").await;
         // Only now: whoever came while others were writing comes along.
         let batch = self.waiting().take();
+        if !self.waiting().is_empty() {
+            self.come();
+        }
         let mut tx = match begun {
             Ok(tx) => Tx::Sqlite(tx),
             Err(error) => return batch.fail(&error),
@@ -133,6 +148,15 @@ impl Inner {
                 }
             }
         }
+    }
+}
+
+/// A task on its way to its turn; also one that is dropped before it comes there is on its way no more.
+struct Coming(Arc<Inner>);
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.0.waiting().coming = false;
     }
 }
 
@@ -154,7 +178,7 @@ impl Waiting {
         let records = distinct(&mut self.records, |record| seen.insert(record.id));
         let joints = distinct(&mut self.joints, |(end, next)| seen.insert(end.id) && seen.insert(next.id));
         let begins = distinct(&mut self.begins, |begin| seen.insert(begin.id));
-        Self { claims, begins, records, joints }
+        Self { claims, begins, records, joints, coming: false }
     }
 
     /// Ends before beginnings, and what is to be claimed last: what was given back just now can be given out.
