@@ -271,3 +271,29 @@ async fn a_commit_that_fails_fails_all_and_nothing_stands() {
     let begun = begin_all(&*store, &claimed).await;
     assert!(begun.into_iter().all(|begun| begun.unwrap()), "and the next ones go through");
 }
+
+/// How often each deliverer asks.
+const TIMES: usize = 40;
+
+#[tokio::test]
+async fn those_who_ask_and_are_answered_leave_nothing_behind() {
+    let house = SqliteHouse::new();
+    let store = house.open().await;
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    let most = join_all((0..MANY).map(|n| {
+        let store = &store;
+        async move {
+            let mut most = 0;
+            for _ in 0..TIMES {
+                assert!(store.claim(&owner(n), at(3), at(13)).await.unwrap().is_none());
+                most = most.max(tasks());
+            }
+            most
+        }
+    }))
+    .await;
+    let most = most.into_iter().max().unwrap() - before;
+    // One that writes and one that waits for its turn; each may just be ending.
+    assert!(most <= 4, "{MANY} deliverers who asked {TIMES} times each had {most} tasks waiting for them");
+}
