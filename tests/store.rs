@@ -11,6 +11,8 @@ mod desk;
 mod fence;
 #[path = "store/fixtures.rs"]
 mod fixtures;
+#[path = "store/flights.rs"]
+mod flights;
 #[path = "store/grouping.rs"]
 mod grouping;
 #[path = "store/looks.rs"]

@@ -189,7 +189,7 @@ async fn go_on_all(
 }
 
 /// Nothing about this customer's mail can be put into the table.
-async fn bad_row(house: &SqliteHouse, table: &str, customer: &str) {
+pub async fn bad_row(house: &SqliteHouse, table: &str, customer: &str) {
     let trigger = format!(
         "CREATE TRIGGER bad_{table} BEFORE INSERT ON {table} \
          WHEN (SELECT customer FROM deliveries WHERE id = NEW.delivery) = '{customer}' \

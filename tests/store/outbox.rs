@@ -446,7 +446,7 @@ pub async fn in_flight_and_unreadable_is_unknown(house: &dyn House) {
 }
 
 /// It was sent, in minute 4.
-fn end(claimed: &Claimed, owner: &str) -> AttemptEnd {
+pub fn end(claimed: &Claimed, owner: &str) -> AttemptEnd {
     let mut recipients = claimed.delivery.recipients.clone();
     recipients.iter_mut().for_each(|r| r.state = RecipientState::Accepted);
     let attempt = Attempt::whole(Outcome::Accepted, "250 2.0.0 ok");
@@ -454,7 +454,7 @@ fn end(claimed: &Claimed, owner: &str) -> AttemptEnd {
     AttemptEnd { id, owner, attempt, state: DeliveryState::Sent, recipients, at: at(4) }
 }
 
-fn start(id: DeliveryId, owner: &str) -> AttemptStart {
+pub fn start(id: DeliveryId, owner: &str) -> AttemptStart {
     AttemptStart { id, owner: owner.to_owned(), at: at(4), lease_until: at(14) }
 }
 

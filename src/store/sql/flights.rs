@@ -22,10 +22,10 @@ use super::outbox::free_of_holds;
 use super::rows::{json, millis, time};
 use super::{Tx, db, failed};
 
-/// Which rows land: those of mails that were taken, that began until `?1`, and that are listed in `?2`.
+/// Which rows land: those of mails that began until `?1`, that were taken until `?2`, and that are listed in `?3`.
 macro_rules! landing {
     () => {
-        "(f.taken_at IS NOT NULL OR f.began_at <= ?1 OR f.delivery IN (SELECT CAST(value AS BIGINT) FROM json_each(?2)))"
+        "(f.began_at <= ?1 OR f.taken_at <= ?2 OR f.delivery IN (SELECT CAST(value AS BIGINT) FROM json_each(?3)))"
     };
 }
 
@@ -83,9 +83,12 @@ pub(super) const LAND_ATTEMPTS: &str = concat!(
     " ON CONFLICT DO NOTHING"
 );
 
-pub(super) const LAND_RECIPIENTS: &str = "UPDATE recipients SET state = j.value ->> 1, reply = j.value ->> 2 \
+pub(super) const LAND_RECIPIENTS: &str = concat!(
+    "UPDATE recipients SET state = j.value ->> 1, reply = j.value ->> 2 \
      FROM flights AS f CROSS JOIN jsonb_each(f.recipients) AS j \
-     WHERE f.taken_at IS NOT NULL AND recipients.delivery = +f.delivery AND recipients.address = j.value ->> 0";
+     WHERE f.taken_at IS NOT NULL AND recipients.delivery = +f.delivery AND recipients.address = j.value ->> 0 AND ",
+    landing!()
+);
 
 pub(super) const LANDED: &str = concat!("DELETE FROM flights AS f WHERE ", landing!());
 
@@ -142,23 +145,34 @@ pub(super) async fn take_off(tx: &mut Tx, begins: &[&AttemptStart]) -> Result<Ha
 pub(super) enum Landing {
     All,
     /// Mails that were taken, those that are on the wire since then or for longer, and these.
-    Some(Timestamp, Vec<DeliveryId>),
+    Over(Timestamp, Vec<DeliveryId>),
+    One(DeliveryId),
+}
+
+impl Landing {
+    /// As [`landing!`] wants it.
+    fn values(&self) -> (i64, i64, String) {
+        let list = |ids: &[DeliveryId]| json(&ids.iter().map(|id| id.0).collect::<Vec<_>>());
+        match self {
+            Self::All => (i64::MAX, i64::MAX, list(&[])),
+            Self::Over(began_until, ids) => (millis(*began_until), i64::MAX, list(ids)),
+            Self::One(id) => (i64::MIN, i64::MIN, list(&[*id])),
+        }
+    }
 }
 
 /// Takes rows to where they belong.
 pub(super) async fn land(tx: &mut Tx, landing: &Landing, what: &'static str) -> Result<()> {
-    let (began_until, ids) = match landing {
-        Landing::All => (i64::MAX, "[]".to_owned()),
-        Landing::Some(until, ids) => (millis(*until), json(&ids.iter().map(|id| id.0).collect::<Vec<_>>())),
-    };
-    let query = db::query_as(LAND).bind(began_until).bind(&ids);
+    let (began, taken, ids) = landing.values();
+    let query = db::query_as(LAND).bind(began).bind(taken).bind(&ids);
     let landed: Vec<Landed> = query.fetch_all(&mut *tx).await.map_err(failed(what))?;
-    let query = db::query(LAND_ATTEMPTS).bind(began_until).bind(&ids);
-    query.execute(&mut *tx).await.map_err(failed(what))?;
-    db::query(LAND_RECIPIENTS).execute(&mut *tx).await.map_err(failed(what))?;
+    for statement in [LAND_ATTEMPTS, LAND_RECIPIENTS] {
+        let query = db::query(statement).bind(began).bind(taken).bind(&ids);
+        query.execute(&mut *tx).await.map_err(failed(what))?;
+    }
     let sent: Vec<Event> = landed.iter().filter_map(Landed::event).collect();
     events::write(tx, &sent, what).await?;
-    let query = db::query(LANDED).bind(began_until).bind(&ids).execute(&mut *tx);
+    let query = db::query(LANDED).bind(began).bind(taken).bind(&ids).execute(&mut *tx);
     let gone = query.await.map_err(failed(what))?.rows_affected();
     if gone != landed.len() as u64 {
         tracing::error!("of {gone} mails on the wire only {} still stood in the queue", landed.len());
@@ -189,8 +203,7 @@ async fn land_each(tx: &mut Tx, what: &'static str) -> Result<()> {
     let ids: Vec<i64> = db::query_scalar(WHICH).fetch_all(&mut *tx).await.map_err(failed(what))?;
     for id in ids {
         db::query(BEFORE_ONE).execute(&mut *tx).await.map_err(failed(what))?;
-        let long_ago = Timestamp::UNIX_EPOCH;
-        if let Err(error) = land(tx, &Landing::Some(long_ago, vec![DeliveryId(id)]), what).await {
+        if let Err(error) = land(tx, &Landing::One(DeliveryId(id)), what).await {
             let error = anyhow::Error::from(error);
             tracing::error!(delivery = %id, "delivery {id} was handed to a server, and that cannot be recorded where it belongs: {error:#}");
             db::query(UNDO_ONE).execute(&mut *tx).await.map_err(failed(what))?;

@@ -361,7 +361,7 @@ impl Batch {
         let ends: Vec<_> = self.records.iter().map(|entry| &entry.asked).chain(others.iter().map(|(e, _)| e)).collect();
         if aloft.swap(true, Ordering::AcqRel) || !written.is_empty() {
             let here = ends.iter().map(|end| end.id).collect();
-            flights::land(tx, &Landing::Some(self.latest() - SOON, here), WHAT).await?;
+            flights::land(tx, &Landing::Over(self.latest() - SOON, here), WHAT).await?;
         }
         let mut records = sets::record(tx, &ends).await?;
         let begins: Vec<_> = self.begins.iter().map(|entry| &entry.asked).collect();
