@@ -81,15 +81,24 @@ async fn all_of(store: &dyn Store, of: &Claimed) -> (String, Vec<String>, Vec<St
     )
 }
 
+/// The first two of four mails are taken and the third is on its way. (On a machine that stands still for a second in between
+/// the second lands by itself and is recorded where it belongs: then once more.)
+async fn two_taken(customers: &[&str]) -> (SqliteHouse, Arc<dyn Store>, Vec<Claimed>) {
+    loop {
+        let house = SqliteHouse::new();
+        let (store, mails) = in_hand(&house, customers).await;
+        log(&house).await;
+        go_on(&*store, &mails[0], &mails[1]).await;
+        go_on(&*store, &mails[1], &mails[2]).await;
+        if logged(&house).await == ["begins 2", "taken 2", "begins 3"] {
+            return (house, store, mails);
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_lands_stands_as_if_it_had_been_recorded_there() {
-    let house = SqliteHouse::new();
-    let (store, mails) = in_hand(&house, &["C1", "C2", "C3", "C4"]).await;
-    log(&house).await;
-    go_on(&*store, &mails[0], &mails[1]).await;
-    go_on(&*store, &mails[1], &mails[2]).await;
-    let way = ["begins 2", "taken 2", "begins 3"];
-    assert_eq!(logged(&house).await, way, "both went this way");
+    let (house, store, mails) = two_taken(&["C1", "C2", "C3", "C4"]).await;
     let landed = all_of(&*store, &mails[1]).await;
     assert_eq!(aloft(&house).await, [], "who reads sees it where it belongs");
     assert_eq!(delivery(&*store, mails[2].delivery.id).await.state, DeliveryState::Sending);
@@ -103,10 +112,7 @@ async fn what_lands_stands_as_if_it_had_been_recorded_there() {
 
 #[tokio::test]
 async fn after_a_crash_what_was_taken_is_sent_and_what_was_on_the_wire_is_in_doubt() {
-    let house = SqliteHouse::new();
-    let (store, mails) = in_hand(&house, &["C1", "C2", "C3", "C4"]).await;
-    go_on(&*store, &mails[0], &mails[1]).await;
-    go_on(&*store, &mails[1], &mails[2]).await;
+    let (house, store, mails) = two_taken(&["C1", "C2", "C3", "C4"]).await;
     // The process is gone: its store is not closed.
     let next = house.open().await;
     assert_eq!(aloft(&house).await, [], "it lands when the file is opened");
