@@ -2,8 +2,8 @@
 
 use kigen::config::{SmtpConfig, SmtpTls};
 use kigen::domain::delivery::{Attempt, Outcome, RecipientState};
-use kigen::mail::Outgoing;
 use kigen::mail::smtp::Smtp;
+use kigen::mail::{Outgoing, Transport as _};
 
 use super::server::Server;
 use super::{SHORT, mail, mail_to, send};
@@ -330,4 +330,73 @@ async fn what_was_offered_in_the_clear_does_not_count_under_tls() {
         }
         assert_eq!(bodies(&server), mails, "{why}");
     }
+}
+
+#[tokio::test]
+async fn an_announced_mail_is_sent_without_its_envelope_being_said_twice() {
+    let script = format!("pipelining | {TAKEN} | {TAKEN} | <QUIT | >221 bye");
+    let server = Server::start(&[&script]).await;
+    let mut smtp = Smtp::new(&server.config()).unwrap();
+    // Over no connection yet there is nothing to say.
+    smtp.announce(&mail()).await;
+    assert_eq!(send(&mut smtp, &mail()).await.outcome, Outcome::Accepted);
+    smtp.announce(&mail()).await;
+    smtp.announce(&mail()).await;
+    assert_eq!(bodies(&server), 1, "an envelope is no mail");
+    assert_eq!(send(&mut smtp, &mail()).await.outcome, Outcome::Accepted);
+    smtp.close().await;
+    assert_eq!((server.heard().len(), bodies(&server)), (1, 2));
+}
+
+#[tokio::test]
+async fn an_announced_mail_that_does_not_come_costs_the_connection_and_nothing_else() {
+    let announced = format!(
+        "pipelining | {TAKEN} | together | <MAIL | <RCPT | <DATA | >>250 ok\\r\\n250 ok\\r\\n354 go\\r\\n | leaves"
+    );
+    let server = Server::start(&[&announced, &format!("pipelining | {TAKEN} | <QUIT | >221 bye")]).await;
+    let mut smtp = Smtp::new(&server.config()).unwrap();
+    assert_eq!(send(&mut smtp, &mail()).await.outcome, Outcome::Accepted);
+    smtp.announce(&mail()).await;
+    let other = mail_to(&["hanako@example.jp"]);
+    let done = send(&mut smtp, &other).await;
+    assert_eq!(done.outcome, Outcome::Accepted, "{}", done.reply);
+    smtp.close().await;
+    assert_eq!((server.heard().len(), bodies(&server)), (2, 2), "over a fresh connection");
+
+    // Nor is a goodbye said to a server that waits for a message.
+    let server = Server::start(&[&announced]).await;
+    let mut smtp = Smtp::new(&server.config()).unwrap();
+    assert_eq!(send(&mut smtp, &mail()).await.outcome, Outcome::Accepted);
+    smtp.announce(&mail()).await;
+    smtp.close().await;
+    drop(smtp);
+    assert_eq!(bodies(&server), 1);
+}
+
+#[tokio::test]
+async fn what_is_said_of_an_announced_mail_counts_as_ever() {
+    let first = format!("pipelining | {TAKEN} | together | <MAIL | <RCPT | <DATA");
+    let rows = [
+        (">>250 ok\\r\\n550 5.1.1 no\\r\\n554 5.5.1 nobody\\r\\n | <RSET | >250 ok", Outcome::Rejected, "refused"),
+        (
+            ">>452 4.3.1 full\\r\\n503 5.5.1 order\\r\\n503 5.5.1 order\\r\\n | <RSET | >250 ok",
+            Outcome::Deferred,
+            "full",
+        ),
+    ];
+    for (answers, expected, why) in rows {
+        let server = Server::start(&[&format!("{first} | {answers} | leaves")]).await;
+        let mut smtp = Smtp::new(&server.config()).unwrap();
+        assert_eq!(send(&mut smtp, &mail()).await.outcome, Outcome::Accepted);
+        smtp.announce(&mail()).await;
+        let done = send(&mut smtp, &mail()).await;
+        assert_eq!((done.outcome, bodies(&server)), (expected, 1), "{why}: {}", done.reply);
+    }
+    // A server that leaves over the announcement is asked again, as over any envelope.
+    let server = Server::start(&[&format!("{first} | close"), &format!("pipelining | {TAKEN}")]).await;
+    let mut smtp = Smtp::new(&server.config()).unwrap();
+    assert_eq!(send(&mut smtp, &mail()).await.outcome, Outcome::Accepted);
+    smtp.announce(&mail()).await;
+    let done = send(&mut smtp, &mail()).await;
+    assert_eq!((done.outcome, bodies(&server)), (Outcome::Accepted, 2), "{}", done.reply);
 }
