@@ -372,6 +372,54 @@ fn dot_stuffed(message: &[u8]) -> Cow<'_, [u8]> {
 mod tests {
     use super::*;
 
+    /// A dialogue, and the server's end of it.
+    async fn dialogue() -> (Dialogue, std::net::TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let tcp = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let ear = Ear::on(&tcp).unwrap();
+        let server = listener.accept().unwrap().0;
+        (Dialogue::new(Box::new(tcp), ear, Duration::from_secs(20), None), server)
+    }
+
+    /// The runtime learns of what came only when this task waits, and it does not wait here.
+    #[tokio::test]
+    async fn what_is_said_out_of_turn_is_heard_at_once() {
+        let rows = [
+            ("250 ok\r\n", "the server spoke out of turn"),
+            ("25", "the server spoke out of turn"),
+            ("421 4.4.2 idle\r\n", "421 4.4.2 idle"),
+            ("", "the server closed the connection"),
+        ];
+        for (said, trouble) in rows {
+            let (mut dialogue, mut server) = dialogue().await;
+            dialogue.expect_silence().await.expect("nothing was said yet");
+            std::io::Write::write_all(&mut server, said.as_bytes()).unwrap();
+            if said.is_empty() {
+                drop(server);
+            }
+            while dialogue.ear.silent().unwrap() {
+                std::thread::yield_now();
+            }
+            dialogue.queue(&["MAIL"]).unwrap();
+            assert_eq!(dialogue.send_queued().await.unwrap_err().to_string(), trouble, "{said:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn queued_commands_go_out_together_and_none_holds_a_line_end() {
+        let (mut dialogue, mut server) = dialogue().await;
+        dialogue.queue(&["MAIL FROM:<", "a@b.example", ">"]).unwrap();
+        dialogue.queue(&["DATA"]).unwrap();
+        dialogue.send_queued().await.unwrap();
+        let mut page = [0; 100];
+        let n = std::io::Read::read(&mut server, &mut page).unwrap();
+        assert_eq!(&page[..n], b"MAIL FROM:<a@b.example>\r\nDATA\r\n");
+        assert_eq!(dialogue.queued(), 0);
+        for bad in ["a\r", "a\nb", "\0"] {
+            assert!(dialogue.queue(&["RCPT TO:<", bad, ">"]).is_err(), "{bad:?}");
+        }
+    }
+
     #[test]
     fn dots_are_doubled_at_line_starts_alone() {
         let rows: &[(&[u8], &[u8], &str)] = &[

@@ -306,6 +306,10 @@ async fn many_recipients_go_out_in_several_writes() {
     let heard = server.heard().concat();
     let asked: Vec<&str> = heard.iter().filter_map(|line| line.strip_prefix("RCPT TO:<")?.strip_suffix('>')).collect();
     assert_eq!(asked, names, "each once, in order");
+    // Something is said between two of them: asked again, one thing at a time.
+    let server = Server::start(&["pipelining | chatter | leaves", "pipelining | serve"]).await;
+    let done = send(&mut Smtp::new(&server.config()).unwrap(), &many).await;
+    assert_eq!((done.outcome, bodies(&server)), (Outcome::Accepted, 1), "{}", done.reply);
     // What refuses all at the first of them ends it there: DATA is never sent.
     let server = Server::start(&["pipelining | <MAIL | >550 5.1.8 bad sender | flush | leaves"]).await;
     let config = SmtpConfig { timeout: SHORT, ..server.config() };

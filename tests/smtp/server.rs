@@ -7,6 +7,7 @@
 //! `endless` says one line for ever · `flood` says `250-x` for ever · `serve` answers everything as it should.
 //! Of PIPELINING: `together` wants the whole envelope to come in one piece · `flush` throws away what has come · `leaves` wants
 //! the client to go without another word · `batches` answers an envelope by what comes at once, which must not be too much ·
+//! `chatter` does the same and says one thing too many each time ·
 //! `answers A/B/…` answers MAIL, each RCPT, DATA and the message with these, as long as the ones before let it.
 //! `hello`, `pipelining`, `envelope` and `data` stand for the usual lines.
 
@@ -215,7 +216,8 @@ impl Connection {
                 }
                 Some(())
             }
-            "batches" => self.batches().await,
+            "batches" => self.batches("").await,
+            "chatter" => self.batches("250 and more\r\n").await,
             // Holds the connection and never reads; the test's end ends it.
             "stuck" => std::future::pending().await,
             "hang" => {
@@ -248,7 +250,7 @@ impl Connection {
         }
     }
 
-    async fn batches(&mut self) -> Option<()> {
+    async fn batches(&mut self, too_much: &str) -> Option<()> {
         loop {
             // Ends when nothing comes for a moment; a client that is only slow does no harm.
             while let Ok(filled) = tokio::time::timeout(Duration::from_millis(50), self.fill()).await {
@@ -257,12 +259,16 @@ impl Connection {
             if self.received.len() > 4500 {
                 self.faults.lock().unwrap().push(format!("{} octets came at once", self.received.len()));
             }
+            let (mut replies, mut data) = (String::new(), false);
             while self.received.ends_with(b"\r\n") {
-                let line = self.line().await?;
-                self.say(if line == "DATA" { "354 go\r\n" } else { "250 ok\r\n" }).await?;
-                if line == "DATA" {
-                    return Some(());
-                }
+                data = self.line().await? == "DATA";
+                replies.push_str(if data { "354 go\r\n" } else { "250 ok\r\n" });
+            }
+            if !replies.is_empty() {
+                self.say(&format!("{replies}{too_much}")).await?;
+            }
+            if data {
+                return Some(());
             }
         }
     }

@@ -1,9 +1,9 @@
 //! One mail over an open session: MAIL, RCPT for each, DATA, the message. RFC 5321 section 3.3, RFC 2920.
 //!
-//! Where the session pipelines, the envelope's commands go out in one write of some kilobytes (in several, if there are many recipients), and
-//! the replies are read in their order; otherwise one command goes out, and its reply is read before the next. What a reply
-//! means is the same either way, and so is all that follows. What differs: a transaction may be refused after DATA has gone
-//! out, too. Invariants: the message goes out only after 354, to at least one recipient that was accepted, when nothing was refused
+//! Where the session pipelines, the envelope's commands go out in one write of some kilobytes (in several, if there are many
+//! recipients), and the replies are read in their order; otherwise one command goes out, and its reply is read before the
+//! next. What a reply means is the same either way, and so is all that follows. What differs: a transaction may be refused
+//! after DATA has gone out, too. Invariants: the message goes out only after 354, to at least one recipient that was accepted, when nothing was refused
 //! that concerns all, and with nothing more said by the server; its end goes out with it and nothing follows; only the reply to
 //! that end can make a mail `Accepted`.
 
@@ -191,7 +191,11 @@ impl<'a> Envelope<'a> {
                 self.doubt = Some(Doubt::Gone);
                 return self.fail(command(first), &Trouble::Protocol("another mail was announced"));
             } else if let Err(trouble) = session.dialogue.send_queued().await {
-                self.doubt = kept_and_gone(session, first, &Err(&trouble)).then_some(Doubt::Gone);
+                self.doubt = match first {
+                    // Nothing went out together yet that it could stumble over.
+                    0 => kept_and_gone(session, first, &Err(&trouble)).then_some(Doubt::Gone),
+                    _ => self.doubt_of(session, first, command(first), Err(&trouble)),
+                };
                 return self.fail(command(first), &trouble);
             }
             for at in first..next {
