@@ -414,7 +414,7 @@ mod tests {
         let mut page = [0; 100];
         let n = std::io::Read::read(&mut server, &mut page).unwrap();
         assert_eq!(&page[..n], b"MAIL FROM:<a@b.example>\r\nDATA\r\n");
-        assert_eq!(dialogue.queued(), 0);
+        assert_eq!(dialogue.queued(), "");
         for bad in ["a\r", "a\nb", "\0"] {
             assert!(dialogue.queue(&["RCPT TO:<", bad, ">"]).is_err(), "{bad:?}");
         }

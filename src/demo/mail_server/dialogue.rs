@@ -135,8 +135,9 @@ impl Dialogue<'_> {
             return self.accept("250 mail.demo.example").await;
         }
         let auth = if self.state.options.auth.is_some() { "250-AUTH PLAIN LOGIN\r\n" } else { "" };
-        let reply =
-            format!("250-mail.demo.example\r\n250-SIZE {MAX_MESSAGE}\r\n250-8BITMIME\r\n{auth}250 ENHANCEDSTATUSCODES");
+        let reply = format!(
+            "250-mail.demo.example\r\n250-PIPELINING\r\n250-SIZE {MAX_MESSAGE}\r\n250-8BITMIME\r\n{auth}250 ENHANCEDSTATUSCODES"
+        );
         self.accept(&reply).await
     }
 

@@ -367,7 +367,8 @@ async fn postgresql_walks_no_large_table_for_what_is_asked_again_and_again() {
         if std::env::var_os("KIGEN_SHOW_PLANS").is_some() {
             println!("### {sentence}\n\n```\n{}\n```\n", plan.join("\n"));
         }
-        let small = ["Seq Scan on holds", "Seq Scan on runs"];
+        // (Nothing is ever in `flights` there.)
+        let small = ["Seq Scan on holds", "Seq Scan on runs", "Seq Scan on flights"];
         let walked = |step: &&String| step.contains("Seq Scan on") && !small.iter().any(|small| step.contains(small));
         wrong.extend(plan.iter().filter(walked).map(|step| format!("{sentence}: {}", step.trim())));
     }
