@@ -155,7 +155,8 @@ faulty! {
     fn customer_states(&self, ids: &[CustomerId]) -> Vec<CustomerState>;
     fn commit_looks(&self, changes: &[LookChange]) -> Vec<Committed>;
     fn open_cases(&self) -> Vec<Case>;
-    fn commit_pass(&self, change: &PassChange) -> Committed;
+    fn cases_page(&self, day: NaiveDate, after: Option<&CustomerId>, limit: u32) -> CasesPage;
+    fn commit_passes(&self, changes: &[PassChange]) -> Vec<Result<Committed>>;
     fn claim_several(&self, owner: &str, most: u32, now: Timestamp, lease_until: Timestamp) -> Vec<Claimed>;
     fn record_and_begin(&self, end: &AttemptEnd, next: &AttemptStart) -> (bool, Result<bool>);
     fn replace_message(&self, id: DeliveryId, owner: &str, message: &Message) -> bool;

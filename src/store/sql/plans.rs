@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Connection, Row};
 use super::super::sqlite as fence;
 use super::{
     Postgres, Sqlite, alerts, attempts, cases, cluster, contacts, dashboard, desk, dialect, events, looks, outbox,
-    reading, reports, runs, scanning, sets,
+    passes, reading, reports, runs, scanning, sets,
 };
 use crate::config::PostgresState;
 
@@ -43,11 +43,12 @@ const STATEMENTS: &[Case] = &[
     ("their sites are cleared", cases::CLEAR_SITES, SEARCHES),
     ("their sites are written", cases::INSERT_SITES, SEARCHES),
     ("events are written", events::INSERT, SEARCHES),
-    ("a customer's next version", outbox::NEXT_VERSION, SEARCHES),
+    ("versions of those a pass decided on", passes::VERSIONS, SEARCHES),
+    ("their next versions", passes::NEXT_VERSIONS, SEARCHES),
     // SQLite skips that walk as long as no deferred foreign key is open, and we have none.
-    ("a delivery is queued", outbox::QUEUE, &["SCAN events"]),
-    ("its envelope", outbox::ADDRESS, SEARCHES),
-    ("its bytes", outbox::STORE_RAW, SEARCHES),
+    ("deliveries are queued", passes::QUEUE, &["SCAN events"]),
+    ("their envelopes", passes::ADDRESS, SEARCHES),
+    ("their bytes", passes::STORE_RAW, SEARCHES),
     (
         "a claim walks the queue in its order, not the deliveries",
         outbox::CLAIMABLE,
@@ -156,6 +157,7 @@ const STATEMENTS: &[Case] = &[
     ("a contact lives again", contacts::LIVES, SEARCHES),
     ("a mail came back", contacts::CAME_BACK, SEARCHES),
     ("resolved cases, each asked for a notice of the day", reports::RESOLVED_TOLD, &["SCAN c"]),
+    ("the next customers to plan, by their ids", reports::TO_PLAN, SEARCHES),
     ("a report may show all that was sent", reports::PROOFS, &["SCAN d"]),
     ("attempts of what was sent", reports::PROOF_ATTEMPTS, SEARCHES),
     ("its bytes", reports::PROOF_BYTES, SEARCHES),
