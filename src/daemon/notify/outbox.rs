@@ -222,3 +222,101 @@ fn priority(due: &Due, day: chrono::NaiveDate) -> i64 {
     };
     class * 1_000_000 + (due.deadline - day).num_days().clamp(-400_000, 400_000)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Timestamp;
+    use crate::domain::campaign::CampaignId;
+    use crate::domain::case::{Case, Reference};
+    use crate::domain::customer::Address;
+    use crate::domain::site::CustomerId;
+    use crate::store::{CustomerState, Message};
+
+    fn made(kind: NoticeKind) -> (Planned, Result<Ready, Fate>) {
+        let at = Timestamp::UNIX_EPOCH;
+        let (customer, campaign) = (CustomerId::new("C1").unwrap(), CampaignId("basic".to_owned()));
+        let due = Due {
+            kind,
+            round: 1,
+            milestone: None,
+            occasion: String::new(),
+            deadline: at.date_naive(),
+            previous_deadline: None,
+            because: String::new(),
+        };
+        let case = Case {
+            customer: customer.clone(),
+            campaign: campaign.clone(),
+            reference: Reference::from_digest(&[0; 5]),
+            round: 1,
+            state: CaseState::Open,
+            opened_at: at,
+            round_at: at,
+            sites: Default::default(),
+            told: Vec::new(),
+        };
+        let message = Message {
+            message_id: String::new(),
+            subject: String::new(),
+            envelope_from: Address::new("from@example.jp").unwrap(),
+            raw: vec![0; 1000],
+            rendered_for: at.date_naive(),
+            evidence_at: at,
+            sites: Vec::new(),
+        };
+        let (id, cases, sites) = (customer.clone(), Vec::new(), Vec::new());
+        let state = CustomerState { id, version: 0, refused: None, cases, sites };
+        let ready = Ready { state, case, due: due.clone(), recipients: Vec::new(), message };
+        (Planned { customer, campaign, due, sites: Vec::new(), held: None }, Ok(ready))
+    }
+
+    #[test]
+    fn a_list_ends_where_the_cap_may_turn() {
+        let notices = |text: &str| -> Vec<_> {
+            let one = |kind| match kind {
+                'f' => made(NoticeKind::First),
+                'r' => made(NoticeKind::Reminder),
+                _ => (made(NoticeKind::First).0, Err(Fate::Overtaken("gone".to_owned()))),
+            };
+            text.chars().map(one).collect()
+        };
+        let open = Holding { all: None, allowed: 3 };
+        let held = Holding { all: Some(Held::Review), allowed: 3 };
+        // f: a first notice, r: a reminder, x: a first one that came to nothing.
+        let rows = [
+            ("fewer than the cap allows: all of them", &open, "frxf", 0, 4),
+            ("as many: what follows is decided when it is known what became of them", &open, "ffrfrf", 0, 4),
+            ("one is left", &open, "xrfrff", 2, 3),
+            ("none is left: all others are held, whatever becomes of one", &open, "ffrff", 3, 5),
+            ("the cap is passed", &open, "ff", 4, 2),
+            ("everything is held: nothing counts", &held, "fffff", 0, 5),
+            ("no first notice", &open, "rrrrr", 0, 5),
+            ("nothing", &open, "", 0, 0),
+        ];
+        for (sentence, holding, text, firsts, expected) in rows {
+            assert_eq!(holding.together(&notices(text), firsts), expected, "{sentence}");
+        }
+        assert_eq!(open.of(NoticeKind::First, 2), None);
+        assert_eq!(open.of(NoticeKind::First, 3), Some(Held::Cap));
+        assert_eq!(open.of(NoticeKind::Reminder, 3), None);
+        assert_eq!(held.of(NoticeKind::First, 3), Some(Held::Review));
+    }
+
+    #[test]
+    fn a_chunk_is_bounded_by_number_and_bytes() {
+        let mut chunk = Chunk::default();
+        for n in 0..CHUNK {
+            assert!(!chunk.is_full(), "{n}");
+            let (planned, ready) = made(NoticeKind::First);
+            chunk.add(planned, ready);
+        }
+        assert!(chunk.is_full());
+        let mut chunk = Chunk::default();
+        let (planned, ready) = made(NoticeKind::First);
+        let mut ready = ready.unwrap_or_else(|_| panic!("it is made"));
+        ready.message.raw = vec![0; CHUNK_BYTES];
+        chunk.add(planned, Ok(ready));
+        assert!(chunk.is_full());
+    }
+}

@@ -39,7 +39,7 @@ pub(super) const ADDRESS: &str = "INSERT INTO recipients (delivery, position, ad
 
 /// The mails' bytes come one behind the other: JSON holds no bytes, and a statement each would cost as much as all else.
 pub(super) const STORE_RAW: &str = "INSERT INTO messages (delivery, raw) \
-     SELECT CAST(value ->> 0 AS BIGINT), substr(?2, CAST(value ->> 1 AS INTEGER), CAST(value ->> 2 AS INTEGER)) \
+     SELECT CAST(value ->> 0 AS BIGINT), substr(?2/*postgres: ::bytea*/, CAST(value ->> 1 AS INTEGER), CAST(value ->> 2 AS INTEGER)) \
      FROM jsonb_each(?1)";
 
 const WHAT: &str = "write what a pass decided";

@@ -243,7 +243,8 @@ async fn no_statement_walks_what_it_need_not() {
 /// the queue in its order instead of sorting it.
 #[tokio::test]
 async fn sets_are_looked_up_row_by_row() {
-    let hot: [(&str, &[&str]); 8] = [
+    let hot: [(&str, &[&str]); 9] = [
+        (reports::TO_PLAN, &["SEARCH c USING PRIMARY KEY (customer>?)"]),
         (outbox::CLAIMABLE, &["SCAN d USING COVERING INDEX deliveries_queue"]),
         (outbox::CLAIM, &["SEARCH deliveries USING INTEGER PRIMARY KEY (rowid=?)"]),
         (sets::BEGIN_SET, &["SCAN j VIRTUAL", "SEARCH d USING INTEGER PRIMARY KEY (rowid=?)"]),
@@ -318,6 +319,8 @@ const HOT: &[(&str, &str, &[&str])] = &[
     ("sites of a batch", looks::SITES_OF, &["'[\"C1\",\"C2\",\"C77\"]'"]),
     ("cases of a batch", cases::CASES_OF, &["'[\"C1\",\"C2\",\"C77\"]'"]),
     ("what was told in them", cases::TOLD_OF, &["'[\"C1\",\"C2\",\"C77\"]'"]),
+    ("versions of those a pass decided on", passes::VERSIONS, &["'[\"C1\",\"C2\",\"C77\"]'"]),
+    ("the next customers to plan", reports::TO_PLAN, &["'C5'", "'2022-09-01'", "100"]),
     ("customers are locked", super::LOCK_CUSTOMERS, &["'[\"C1\",\"C2\",\"C77\"]'"]),
     ("who was scanned", scanning::SCANNED, &["'[\"C1\",\"C2\",\"C77\"]'", "1"]),
     ("turns of a scan", scanning::TURNS, &["'C5'", "100"]),
@@ -375,6 +378,7 @@ async fn the_statements_are_all_in_the_table() {
         "events",
         "looks",
         "outbox",
+        "passes",
         "reading",
         "reports",
         "runs",

@@ -20,10 +20,11 @@ pub(super) const RESOLVED_TOLD: &str = "SELECT c.customer FROM cases AS c WHERE 
          SELECT 1 FROM deliveries AS d WHERE d.customer = c.customer AND d.campaign = c.campaign AND d.day = ?1 \
              AND (d.state <> 'dropped' OR d.cancelled = 1))";
 
-/// The next customers with an open case, or with a resolved one in which something was told on a day.
+/// The next customers with an open case, or with a resolved one in which something was told on a day. (`OFFSET` keeps
+/// PostgreSQL from gathering all deliveries of the day for each page.)
 pub(super) const TO_PLAN: &str = "SELECT DISTINCT c.customer FROM cases AS c WHERE c.customer > ?1 AND (c.state = 'open' OR EXISTS ( \
          SELECT 1 FROM deliveries AS d WHERE d.customer = c.customer AND d.campaign = c.campaign AND d.day = ?2 \
-             AND (d.state <> 'dropped' OR d.cancelled = 1))) ORDER BY c.customer LIMIT ?3";
+             AND (d.state <> 'dropped' OR d.cancelled = 1) /*postgres: OFFSET 0*/)) ORDER BY c.customer LIMIT ?3";
 
 pub(super) const PROOFS: &str = concat!(
     "SELECT ",
