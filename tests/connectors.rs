@@ -421,7 +421,9 @@ async fn what_a_file_says_is_as_old_as_the_file() {
 async fn rows_of_nobody_in_the_customers_file_are_counted() {
     let dir = tempfile::tempdir().unwrap();
     let mut text = "customer_id,site,server_type,auth_method\n".to_owned();
-    for (customer, site) in [("C 9", "x"), ("C 5", "a"), ("A", "y"), ("C 1/2", "b"), ("C 9", "z"), ("B", "v"), ("日本", "w")] {
+    for (customer, site) in
+        [("C 9", "x"), ("C 5", "a"), ("A", "y"), ("C 1/2", "b"), ("C 9", "z"), ("B", "v"), ("日本", "w")]
+    {
         text.push_str(&format!("{customer},{site},Exchange Online に接続する,基本認証 (Office 365の場合)\n"));
     }
     std::fs::write(dir.path().join("sites.csv"), text).unwrap();

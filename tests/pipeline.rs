@@ -391,7 +391,11 @@ async fn who_is_scanned_in_the_middle_of_a_pass_is_told_all_the_same() {
         lab.kigen_ok(&["scan"]);
     })
     .await;
-    assert_eq!(fates, ids.map(|id| format!("{id} queued")), "the scan changed customers whose notices were made already");
+    assert_eq!(
+        fates,
+        ids.map(|id| format!("{id} queued")),
+        "the scan changed customers whose notices were made already"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

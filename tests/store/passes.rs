@@ -127,9 +127,7 @@ pub async fn the_stale_the_known_and_the_bad_leave_the_others_alone(house: &dyn 
             .collect();
         let expected: &[&str] = match with_bad {
             false => &["queued", "stale", "duplicate", "stale", "stale", "done", "queued"],
-            true => {
-                &["queued", "refused", "stale", "duplicate", "stale", "stale", "stale", "no sense", "queued"]
-            }
+            true => &["queued", "refused", "stale", "duplicate", "stale", "stale", "stale", "no sense", "queued"],
         };
         assert_eq!(words, expected);
         for (customer, before) in untouched.iter().zip(before) {
@@ -149,7 +147,9 @@ pub async fn pages_hold_what_all_cases_to_plan_do(house: &dyn House) {
     enter(&*store, &["C0", "C1", "C2", "C3", "C4", "C5", "C6", "C7", "C8"]).await;
     queue(&*store, "C1", First, "").await;
     // Resolved: long ago, told on the day, told on the day and held.
-    for (customer, kind, held) in [("C2", None, None), ("C4", Some(Resolved), None), ("C5", Some(Resolved), Some(Held::Cap))] {
+    for (customer, kind, held) in
+        [("C2", None, None), ("C4", Some(Resolved), None), ("C5", Some(Resolved), Some(Held::Cap))]
+    {
         let mut change = silently(&*store, customer).await;
         change.delivery = kind.map(|kind| notice(customer, kind, "", held));
         assert!(matches!(pass_one(&*store, &change).await, Committed::Done(_)));

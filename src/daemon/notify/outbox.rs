@@ -65,7 +65,8 @@ impl Holding {
         if self.all.is_some() || left == 0 {
             return notices.len();
         }
-        let is_first = |made: &Result<Ready, Fate>| made.as_ref().is_ok_and(|ready| ready.due.kind == NoticeKind::First);
+        let is_first =
+            |made: &Result<Ready, Fate>| made.as_ref().is_ok_and(|ready| ready.due.kind == NoticeKind::First);
         let mut places = notices.iter().enumerate().filter(|(_, (_, made))| is_first(made)).map(|(place, _)| place);
         places.nth(left - 1).map_or(notices.len(), |place| place + 1)
     }
@@ -84,11 +85,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    async fn settle(
-        &mut self,
-        notices: Vec<(Planned, Result<Ready, Fate>)>,
-        holding: &Holding,
-    ) -> anyhow::Result<()> {
+    async fn settle(&mut self, notices: Vec<(Planned, Result<Ready, Fate>)>, holding: &Holding) -> anyhow::Result<()> {
         let mut made = Vec::new();
         let mut settled = Vec::new();
         for (planned, notice) in notices {

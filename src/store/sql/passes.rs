@@ -79,8 +79,12 @@ async fn write(tx: &mut Tx, changes: &[PassChange]) -> Result<Vec<Committed>> {
         return Err(StoreError::Corrupt("a pass mixes two customers".to_owned()));
     }
     let fresh = fresh(tx, changes).await?;
-    let new: Vec<(&NewDelivery, Timestamp)> =
-        changes.iter().zip(&fresh).filter(|(_, fresh)| **fresh).filter_map(|(c, _)| Some((c.delivery.as_ref()?, c.at))).collect();
+    let new: Vec<(&NewDelivery, Timestamp)> = changes
+        .iter()
+        .zip(&fresh)
+        .filter(|(_, fresh)| **fresh)
+        .filter_map(|(c, _)| Some((c.delivery.as_ref()?, c.at)))
+        .collect();
     // Before anything else is written of them: who has the notice already is left as it is.
     let numbers = queue(tx, &new).await?;
     let became = |change: &PassChange, fresh: bool| match &change.delivery {
@@ -118,8 +122,7 @@ async fn queue(tx: &mut Tx, new: &[(&NewDelivery, Timestamp)]) -> Result<HashMap
         return Ok(HashMap::new());
     }
     let rows = rows::json(&new.iter().map(|(new, at)| delivery_row(new, *at)).collect::<Vec<_>>());
-    let queued: Vec<(i64, String)> =
-        db::query_as(QUEUE).bind(rows).fetch_all(&mut *tx).await.map_err(failed(WHAT))?;
+    let queued: Vec<(i64, String)> = db::query_as(QUEUE).bind(rows).fetch_all(&mut *tx).await.map_err(failed(WHAT))?;
     let numbers: HashMap<String, DeliveryId> =
         queued.into_iter().map(|(id, customer)| (customer, DeliveryId(id))).collect();
     let mut addresses = Vec::new();
