@@ -313,7 +313,7 @@ async fn every_store_point(origin: Origin, fault: Fault, may_repeat: bool) -> (V
         let ctx = origin.context(store.clone(), at(MORNING));
         match fault {
             Fault::Stop => one_life(&ctx, store.wait()).await,
-            Fault::Error => one_life(&ctx, std::future::pending()).await,
+            Fault::Error | Fault::Wait => one_life(&ctx, std::future::pending()).await,
         }
         store.close().await;
         let place = store.hit();
@@ -385,7 +385,7 @@ async fn at_that_point(origin: &Origin, fault: Fault, place: &'static str) -> us
         let ctx = origin.context(store.clone(), at(MORNING));
         match fault {
             Fault::Stop => one_life(&ctx, store.wait()).await,
-            Fault::Error => one_life(&ctx, std::future::pending()).await,
+            Fault::Error | Fault::Wait => one_life(&ctx, std::future::pending()).await,
         }
         store.close().await;
         let hit = store.hit().is_some();
