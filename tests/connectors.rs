@@ -437,15 +437,15 @@ async fn rows_of_nobody_in_the_customers_file_are_counted() {
     };
     assert_eq!(strangers(&[]).await, (0, 0, vec![]), "nothing was read yet");
     connector.look(&account(&[])).await;
-    let rows: [(&str, &[&str], u64, u64, &[&str]); 4] = [
-        ("nobody is known", &[], 7, 6, &["A", "B", "C 1/2"]),
-        ("all are, and one without a row", &["A", "B", "C 1/2", "C 5", "C 7", "C 9", "日本"], 0, 0, &[]),
-        ("the first and the last are not", &["B", "C 1/2", "C 5", "C 9"], 2, 2, &["A", "日本"]),
-        ("one with two rows is not", &["A", "B", "C 1/2", "C 5", "日本"], 2, 1, &["C 9"]),
+    let rows = [
+        ("nobody is known", vec![], (7, 6), vec!["A", "B", "C 1/2"]),
+        ("all are, and one without a row", vec!["A", "B", "C 1/2", "C 5", "C 7", "C 9", "日本"], (0, 0), vec![]),
+        ("the first and the last are not", vec!["B", "C 1/2", "C 5", "C 9"], (2, 2), vec!["A", "日本"]),
+        ("one with two rows is not", vec!["A", "B", "C 1/2", "C 5", "日本"], (2, 1), vec!["C 9"]),
     ];
-    for (sentence, known, rows, customers, first) in rows {
-        let first = first.iter().map(|id| (*id).to_owned()).collect();
-        assert_eq!(strangers(known).await, (rows, customers, first), "{sentence}");
+    for (sentence, known, (rows, customers), first) in rows {
+        let first = first.into_iter().map(str::to_owned).collect();
+        assert_eq!(strangers(&known).await, (rows, customers, first), "{sentence}");
     }
 }
 
