@@ -418,6 +418,38 @@ async fn what_a_file_says_is_as_old_as_the_file() {
 }
 
 #[tokio::test]
+async fn rows_of_nobody_in_the_customers_file_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut text = "customer_id,site,server_type,auth_method\n".to_owned();
+    for (customer, site) in
+        [("C 9", "x"), ("C 5", "a"), ("A", "y"), ("C 1/2", "b"), ("C 9", "z"), ("B", "v"), ("日本", "w")]
+    {
+        text.push_str(&format!("{customer},{site},Exchange Online に接続する,基本認証 (Office 365の場合)\n"));
+    }
+    std::fs::write(dir.path().join("sites.csv"), text).unwrap();
+    let connector = export_of(dir.path(), "sites.csv", "");
+    let strangers = async |known: &[&str]| {
+        let (connector, known) = (Arc::clone(&connector), known.iter().map(|id| CustomerId::new(id).unwrap()));
+        let mut known: Vec<_> = known.collect();
+        known.sort();
+        let counting = tokio::task::spawn_blocking(move || connector.strangers(&mut known.into_iter())).await.unwrap();
+        (counting.rows, counting.customers, counting.first)
+    };
+    assert_eq!(strangers(&[]).await, (0, 0, vec![]), "nothing was read yet");
+    connector.look(&account(&[])).await;
+    let rows = [
+        ("nobody is known", vec![], (7, 6), vec!["A", "B", "C 1/2"]),
+        ("all are, and one without a row", vec!["A", "B", "C 1/2", "C 5", "C 7", "C 9", "日本"], (0, 0), vec![]),
+        ("the first and the last are not", vec!["B", "C 1/2", "C 5", "C 9"], (2, 2), vec!["A", "日本"]),
+        ("one with two rows is not", vec!["A", "B", "C 1/2", "C 5", "日本"], (2, 1), vec!["C 9"]),
+    ];
+    for (sentence, known, (rows, customers), first) in rows {
+        let first = first.into_iter().map(str::to_owned).collect();
+        assert_eq!(strangers(&known).await, (rows, customers, first), "{sentence}");
+    }
+}
+
+#[tokio::test]
 async fn files_that_cannot_be_believed() {
     let good = csv(&three(), Trouble::Nothing);
     let twice = |method: &str| format!("{good}本社,{method},,C 1/2,Exchange Online に接続する\n");

@@ -2,20 +2,27 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
+#[path = "common/faulty_store.rs"]
+mod faulty_store;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use common::{Lab, Settings, affected};
+use common::{Bench, Lab, Settings, affected};
+use faulty_store::FaultyStore;
+use kigen::daemon::Context;
 use kigen::daemon::notify::{Fate, Passed, pass};
-use kigen::daemon::progress::Progress;
+use kigen::daemon::progress::{Progress, Silent};
 use kigen::demo::admin_tool::{Fault, Variant, WorldCustomer, WorldSite};
 use kigen::demo::mail_server::Policy;
+use kigen::domain::alert::Cause;
 use kigen::domain::campaign::Standing;
 use kigen::domain::observation::Verdict;
 use kigen::domain::plan::NoticeKind;
 use kigen::domain::site::{AuthMethod, ServerType};
 use kigen::store::{By, HoldKind, OutboxAction, OutboxFilter, RunCounts, SiteCounts};
+use sqlx::Connection;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tokio_util::sync::CancellationToken;
 
 fn at(text: &str) -> DateTime<Utc> {
@@ -354,15 +361,23 @@ async fn an_answer_that_was_never_heard_is_unknown_and_resent_once_with_the_same
     assert_eq!(received[0].data, received[1].data, "the same bytes, Message-ID and Date included");
 }
 
-/// A person's command between two notices of a pass.
-struct ScansBetween<'a>(&'a Lab);
-
-impl Progress for ScansBetween<'_> {
-    fn step(&self, counts: &RunCounts, _sites: &SiteCounts) {
-        if counts.customers == 1 {
-            self.0.kigen_ok(&["scan"]);
-        }
-    }
+/// A pass that is held up when its first notices are made and not in the outbox yet, and what is done meanwhile.
+async fn pass_with(bench: &Bench, meanwhile: impl FnOnce()) -> Vec<String> {
+    let store = FaultyStore::at_point(bench.ctx.store.clone(), faulty_store::Fault::Wait, "before commit_passes", 0);
+    let ctx = Context { store: store.clone(), ..bench.ctx.clone() };
+    let passing = tokio::spawn(async move { pass(&ctx, None, &CancellationToken::new(), &Silent).await.unwrap() });
+    store.wait().await;
+    meanwhile();
+    store.go_on();
+    let Passed::Ran(report) = passing.await.unwrap() else { panic!("another pass runs") };
+    let mut fates: Vec<_> =
+        report.notices.iter().map(|n| format!("{} {}", n.planned.customer, n.fate.word())).collect();
+    assert!(fates.is_sorted(), "in the order of the plan");
+    let counts = report.counts();
+    let of = |word: &str| fates.iter().filter(|fate| fate.ends_with(word)).count() as u64;
+    assert_eq!((counts.customers, counts.queued, counts.held), (fates.len() as u64, of("queued"), of("held")));
+    fates.sort();
+    fates
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -371,8 +386,73 @@ async fn who_is_scanned_in_the_middle_of_a_pass_is_told_all_the_same() {
     let lab = Lab::start(ids.map(affected).to_vec()).await;
     let bench = lab.open(kigen::clock::Clock::now(&kigen::clock::SystemClock)).await;
     bench.scan().await;
-    let passed = pass(&bench.ctx, None, &CancellationToken::new(), &ScansBetween(&lab)).await.unwrap();
-    let Passed::Ran(report) = passed else { panic!("another pass runs") };
+    // A person's command.
+    let fates = pass_with(&bench, || {
+        lab.kigen_ok(&["scan"]);
+    })
+    .await;
+    assert_eq!(
+        fates,
+        ids.map(|id| format!("{id} queued")),
+        "the scan changed customers whose notices were made already"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_cap_counts_what_came_into_the_outbox() {
+    let ids: Vec<String> = (0..30).map(|n| format!("A{n:02}")).collect();
+    let lab = Lab::start(ids.iter().map(|id| affected(id)).collect()).await;
+    let bench = lab.open(kigen::clock::Clock::now(&kigen::clock::SystemClock)).await;
+    bench.scan().await;
+    let fates = pass_with(&bench, || {
+        lab.kigen_ok(&["scan", "--customer", "A03", "--customer", "A19", "--customer", "A25"]);
+    })
+    .await;
+    let expected = |(n, id): (usize, &String)| format!("{id} {}", if n < 20 { "queued" } else { "held" });
+    assert_eq!(fates, ids.iter().enumerate().map(expected).collect::<Vec<_>>(), "20, whoever was decided twice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_notice_that_cannot_be_written_hurts_no_other() {
+    let lab = Lab::with(["A1", "A2", "A3", "A4"].map(affected).to_vec(), in_2022()).await;
+    let bench = lab.open(morning()).await;
+    bench.scan().await;
+    let sql = "CREATE TRIGGER bad BEFORE INSERT ON deliveries WHEN NEW.customer = 'A2' \
+               BEGIN SELECT RAISE(ABORT, 'a bad row'); END";
+    let options = SqliteConnectOptions::new().filename(lab.path("kigen.db"));
+    let mut direct = SqliteConnection::connect_with(&options).await.unwrap();
+    sqlx::query(sql).execute(&mut direct).await.unwrap();
+    direct.close().await.unwrap();
+    let report = bench.pass().await;
     let fates: Vec<&str> = report.notices.iter().map(|n| n.fate.word()).collect();
-    assert_eq!(fates, ["queued"; 6], "the scan changed customers whose notices were made already");
+    assert_eq!(fates, ["queued", "not_made", "queued", "queued"]);
+    let raised = bench.ctx.store.untold_alerts().await.unwrap();
+    assert!(raised.iter().any(|group| group.cause == Cause::NoticeFailed), "the operators hear of it");
+    assert_eq!(bench.deliver().await.sent, 3);
+}
+
+/// Says stop as soon as something is in the outbox.
+struct Stops(CancellationToken);
+
+impl Progress for Stops {
+    fn step(&self, _counts: &RunCounts, _sites: &SiteCounts) {
+        self.0.cancel();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_pass_that_is_stopped_is_finished_by_the_next_one() {
+    let ids: Vec<String> = (0..150).map(|n| format!("A{n:03}")).collect();
+    let settings = Settings { safety: "max_new_notices = \"100%\"".to_owned(), ..in_2022() };
+    let lab = Lab::with(ids.iter().map(|id| affected(id)).collect(), settings).await;
+    let bench = lab.open(morning()).await;
+    bench.scan().await;
+    let stop = CancellationToken::new();
+    let Passed::Ran(first) = pass(&bench.ctx, None, &stop, &Stops(stop.clone())).await.unwrap() else { panic!() };
+    let queued = bench.outbox("queued").await;
+    assert!(first.interrupted && (1..150).contains(&queued), "{queued}");
+    assert_eq!(first.notices.len() as u64, queued, "what was made is in the outbox");
+    let second = bench.pass().await;
+    assert_eq!((second.notices.len() as u64, bench.outbox("queued").await), (150 - queued, 150));
+    assert!(second.notices.iter().all(|n| matches!(n.fate, Fate::Queued(_))));
 }

@@ -19,6 +19,8 @@ mod grouping;
 mod looks;
 #[path = "store/outbox.rs"]
 mod outbox;
+#[path = "store/passes.rs"]
+mod passes;
 #[path = "common/postgres.rs"]
 mod postgres;
 #[path = "store/postgres_server.rs"]
@@ -179,6 +181,10 @@ promises! {
         one_ends_and_the_next_begins,
         the_end_stands_where_the_next_one_may_not_begin,
         who_lost_the_first_still_begins_the_next;
+    passes:
+        many_are_written_each_as_it_was,
+        the_stale_the_known_and_the_bad_leave_the_others_alone,
+        pages_hold_what_all_cases_to_plan_do;
     desk:
         holds_keep_back_what_was_not_approved_after,
         a_hold_set_after_the_claim_takes_it_away,

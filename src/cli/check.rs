@@ -7,9 +7,11 @@ use chrono::NaiveDate;
 
 use super::{EXIT_CONFIG, Global, output};
 use crate::config::{Config, ConnectorConfig, StateUrl};
+use crate::daemon::bounces::Dead;
+use crate::daemon::planning::{PagePlan, Pages, Planner};
 use crate::daemon::reload::{self, LoadError};
 use crate::daemon::running::{self, Running};
-use crate::daemon::{Snapshot, bounces, schedule};
+use crate::daemon::{Snapshot, schedule};
 use crate::domain::campaign::Campaign;
 use crate::domain::case::{Case, CaseState};
 use crate::domain::plan::NoticeKind;
@@ -173,21 +175,17 @@ async fn next_notices(snapshot: &Snapshot, day: NaiveDate) -> anyhow::Result<Str
 
 async fn next_notices_of(snapshot: &Snapshot, store: &dyn Store, day: NaiveDate) -> anyhow::Result<String> {
     let config = &snapshot.config;
-    let cases = store.cases_to_plan(day).await?;
     let running = running::recall(store).await?;
-    let open = cases.iter().filter(|case| case.state == CaseState::Open).count();
+    let Counted { ours, theirs, open, left } = Counted::of(snapshot, store, running.as_ref(), day).await?;
     let off = config.calendar.day_off(day).map(|off| format!(" ({off})")).unwrap_or_default();
-    let ours = Counts::of(snapshot, store, &cases, &snapshot.campaigns(), config.mode.as_str(), day).await?;
     let mut text = format!("  the pass on {day}{off} would send {ours}, from {open} open case(s)\n");
-    let left = left_out(snapshot, &cases);
     if left > 0 {
         writeln!(text, "  {left} open case(s) are left alone: {LEFT_OUT}")?;
     }
-    let Some(running) = running else {
+    let (Some(running), Some(theirs)) = (running, theirs) else {
         text.push_str("  nothing ran with this state yet, so there is nothing to compare with\n");
         return Ok(text);
     };
-    let theirs = Counts::of(snapshot, store, &cases, &running.campaigns, &running.mode, day).await?;
     let since = output::short_time(&output::time(running.since, config.calendar.zone));
     writeln!(text, "  as it ran last (since {since}, {}) it would send {theirs}", running.by)?;
     let changes = changes(&running, snapshot);
@@ -203,39 +201,81 @@ async fn next_notices_of(snapshot: &Snapshot, store: &dyn Store, day: NaiveDate)
     Ok(text)
 }
 
+/// What one walk through the cases counts.
+struct Counted {
+    ours: Counts,
+    /// The same for what ran last, if anything did.
+    theirs: Option<Counts>,
+    /// Open cases.
+    open: usize,
+    /// Of these, see [`left_out`].
+    left: usize,
+}
+
+impl Counted {
+    async fn of(
+        snapshot: &Snapshot,
+        store: &dyn Store,
+        running: Option<&Running>,
+        day: NaiveDate,
+    ) -> anyhow::Result<Self> {
+        let dead = Dead::of(&store.dead_contacts().await?);
+        let campaigns = snapshot.campaigns();
+        let ours = Planner { store, snapshot, campaigns: &campaigns, dead: &dead, day };
+        let theirs = running.map(|running| Planner { campaigns: &running.campaigns, ..ours });
+        let mut counted = Self {
+            ours: Counts::new(snapshot.config.mode.as_str()),
+            theirs: running.map(|running| Counts::new(&running.mode)),
+            open: 0,
+            left: 0,
+        };
+        let mut pages = Pages::new(store, day);
+        while let Some(cases) = pages.next().await? {
+            counted.open += cases.iter().filter(|case| case.state == CaseState::Open).count();
+            counted.left += left_out(snapshot, &cases);
+            let page = ours.page(&cases).await?;
+            counted.ours.add(&page);
+            if let (Some(counts), Some(theirs)) = (&mut counted.theirs, &theirs) {
+                match theirs.campaigns == ours.campaigns {
+                    true => counts.add(&page),
+                    false => counts.add(&theirs.page(&cases).await?),
+                }
+            }
+        }
+        Ok(counted)
+    }
+}
+
 /// Why [`left_out`] leaves cases out.
 pub(super) const LEFT_OUT: &str = "their customers are not in the customers file, or in a row with an error";
 
 /// The open cases of customers that are not told because the customers file does not have them.
 pub(super) fn left_out(snapshot: &Snapshot, cases: &[Case]) -> usize {
-    let is_out = |case: &&Case| case.state == CaseState::Open && snapshot.customers.get(&case.customer).is_none();
+    let is_out = |case: &&Case| case.state == CaseState::Open && !snapshot.customers.contains_key(&case.customer);
     cases.iter().filter(is_out).count()
 }
 
 /// The notices of one pass by kind.
 struct Counts {
-    by_kind: Vec<(NoticeKind, usize)>,
+    by_kind: [(NoticeKind, usize); NoticeKind::ALL.len()],
     /// Nothing of it leaves by itself, and why.
     kept_back: Option<&'static str>,
 }
 
 impl Counts {
-    async fn of(
-        snapshot: &Snapshot,
-        store: &dyn Store,
-        cases: &[Case],
-        campaigns: &[Campaign],
-        mode: &str,
-        day: NaiveDate,
-    ) -> anyhow::Result<Self> {
-        let planned = bounces::planned(store, snapshot, campaigns, cases, day).await?;
-        let count = |kind| (kind, planned.iter().filter(|p| p.due.kind == kind).count());
+    fn new(mode: &str) -> Self {
         let kept_back = match mode {
             "dry-run" => Some("dry-run: nothing leaves"),
             "review" => Some("review: each waits for approval"),
             _ => None,
         };
-        Ok(Self { by_kind: NoticeKind::ALL.into_iter().map(count).collect(), kept_back })
+        Self { by_kind: NoticeKind::ALL.map(|kind| (kind, 0)), kept_back }
+    }
+
+    fn add(&mut self, page: &PagePlan) {
+        for (kind, count) in &mut self.by_kind {
+            *count += page.notices().filter(|notice| notice.due.kind == *kind).count();
+        }
     }
 
     fn total(&self) -> usize {

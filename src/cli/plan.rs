@@ -13,12 +13,13 @@ use super::{Global, Usage};
 use crate::app;
 use crate::config::{Config, Mode, TransportConfig};
 use crate::daemon::bounces::{self, Dead};
+use crate::daemon::planning::{DayPlan, Pages, Planner};
 use crate::daemon::{Context, mailing};
 use crate::domain::Timestamp;
 use crate::domain::calendar::Calendar;
 use crate::domain::customer::Address;
 use crate::domain::guard;
-use crate::domain::plan::{Planned, walk};
+use crate::domain::plan::{Planned, cap, walk};
 use crate::domain::site::CustomerId;
 
 #[derive(Debug, Args)]
@@ -68,19 +69,12 @@ async fn listing(ctx: &Context, args: &PlanArgs) -> anyhow::Result<Listing> {
     if (to - from).num_days() > WALK_MAX {
         return Err(Usage(format!("--until {to} is more than {WALK_MAX} days after {from}")).into());
     }
-    let cases = ctx.store.cases_to_plan(from).await?;
     let held = held(ctx).await?;
-    let allowed = guard::new_notices_allowed(snapshot.config.safety.max_new_notices, snapshot.customers.len());
-    let campaigns = snapshot.campaigns();
     let dead = Dead::load(ctx).await?;
-    let mut planned = walk(&cases, &*snapshot.customers, &campaigns, calendar, snapshot.policy(), from, to, allowed);
-    // What came back is told again by the pass of that day.
-    if calendar.day_off(from).is_none() && !dead.is_empty() {
-        let today: Vec<Planned> = planned.iter().filter(|(day, _)| *day == from).map(|(_, p)| p.clone()).collect();
-        let again = bounces::told_again(ctx.store.as_ref(), snapshot, &campaigns, &dead, &cases, &today).await?;
-        let end = today.len();
-        planned.splice(end..end, again.into_iter().map(|p| (from, p)));
-    }
+    let (planned, left) = match from == to {
+        true => one_day(ctx, &dead, from).await?,
+        false => walked(ctx, &dead, from, to).await?,
+    };
     if planned.is_empty() {
         match calendar.day_off(from) {
             Some(off) if from == to => output::say!("nothing is sent on {from}: {off}"),
@@ -96,13 +90,11 @@ async fn listing(ctx: &Context, args: &PlanArgs) -> anyhow::Result<Listing> {
             "note: {waiting} mail(s) are held in the outbox already; they leave once approved (kigen outbox list --state held)"
         );
     }
-    let left = check::left_out(snapshot, &cases);
     if left > 0 {
         output::say!("note: {left} open case(s) are left alone: {}", check::LEFT_OUT);
     }
     let mut departures = Departures::new(&snapshot.config);
     let mut listing = Listing::new(COLUMNS).shown(SHOWN).as_they_come(args.format.format);
-    drop(cases);
     for (day, planned) in planned {
         let pass = if args.until.is_none() { at } else { pass_time(ctx, day).max(at) };
         let to = recipients(ctx, &dead, &planned.customer);
@@ -113,6 +105,47 @@ async fn listing(ctx: &Context, args: &PlanArgs) -> anyhow::Result<Listing> {
         listing.row(row(&planned, &to, &output::time(leaves, calendar.zone), held));
     }
     Ok(listing)
+}
+
+/// What is due, by day, and how many open cases are left alone.
+type Due = (Vec<(NaiveDate, Planned)>, usize);
+
+/// One day, from a page of cases after the other.
+async fn one_day(ctx: &Context, dead: &Dead, day: NaiveDate) -> anyhow::Result<Due> {
+    let (store, snapshot) = (ctx.store.as_ref(), ctx.snapshot.as_ref());
+    let campaigns = snapshot.campaigns();
+    let planner = Planner { store, snapshot, campaigns: &campaigns, dead, day };
+    let (mut plan, mut left) = (DayPlan::default(), 0);
+    let mut pages = Pages::new(store, day);
+    while let Some(cases) = pages.next().await? {
+        left += check::left_out(snapshot, &cases);
+        plan.add(planner.page(&cases).await?);
+    }
+    let mut plan = plan.in_order(day);
+    cap(&mut plan.planned, allowed(ctx));
+    Ok((plan.planned.into_iter().chain(plan.again).map(|planned| (day, planned)).collect(), left))
+}
+
+/// Several days. Whom the caps hold back on one day decides over the next ones, so all cases are walked at once.
+async fn walked(ctx: &Context, dead: &Dead, from: NaiveDate, to: NaiveDate) -> anyhow::Result<Due> {
+    let snapshot = &ctx.snapshot;
+    let (calendar, campaigns) = (&snapshot.config.calendar, snapshot.campaigns());
+    let cases = ctx.store.cases_to_plan(from).await?;
+    let policy = snapshot.policy();
+    let mut planned = walk(&cases, &*snapshot.customers, &campaigns, calendar, policy, from, to, allowed(ctx));
+    // What came back is told again by the pass of that day.
+    if calendar.day_off(from).is_none() && !dead.is_empty() {
+        let today: Vec<Planned> = planned.iter().filter(|(day, _)| *day == from).map(|(_, p)| p.clone()).collect();
+        let again = bounces::told_again(ctx.store.as_ref(), snapshot, &campaigns, dead, &cases, &today).await?;
+        let end = today.len();
+        planned.splice(end..end, again.into_iter().map(|p| (from, p)));
+    }
+    Ok((planned, check::left_out(snapshot, &cases)))
+}
+
+/// How many first notices one pass may queue.
+fn allowed(ctx: &Context) -> usize {
+    guard::new_notices_allowed(ctx.snapshot.config.safety.max_new_notices, ctx.snapshot.customers.len())
 }
 
 /// Who really gets it: without the dead, with `fallback_email` in their place.

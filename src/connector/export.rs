@@ -22,11 +22,12 @@ use tokio::sync::Mutex;
 
 use self::rows::{Gathering, Rows};
 use super::sheet::{self, Meanings};
-use super::{Account, Connector};
+use super::{Account, Connector, Strangers};
 use crate::clock::Clock;
 use crate::config::{ExportConfig, ScanConfig};
 use crate::domain::Timestamp;
 use crate::domain::observation::{CustomerLook, Failure, Reason};
+use crate::domain::site::CustomerId;
 
 /// The connector of kind `export`.
 pub struct Export {
@@ -104,6 +105,14 @@ impl Connector for Export {
         let at = table.date.min(now);
         let rows = table.rows.of(account.customer.as_str());
         CustomerLook { sites: sheet::looks(&rows, &account.sites, &self.meanings, at), at }
+    }
+
+    fn strangers(&self, known: &mut dyn Iterator<Item = CustomerId>) -> Strangers {
+        let read = self.known.blocking_lock().as_ref().map(|(_, table)| Arc::clone(table));
+        match read.as_deref() {
+            Some(Ok(table)) => table.rows.strangers(known),
+            Some(Err(_)) | None => Strangers::default(),
+        }
     }
 }
 

@@ -66,6 +66,17 @@ pub enum ConnectorError {
     Client(#[source] reqwest::Error),
 }
 
+/// What a source holds of customers that are not in the customers file, and that nobody will ever ask for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Strangers {
+    /// Rows.
+    pub rows: u64,
+    /// Of so many customers.
+    pub customers: u64,
+    /// The first of their ids, three at most, as the source writes them.
+    pub first: Vec<String>,
+}
+
 /// Reads a customer's sites. Never fails: what could not be read is in the look, with a reason.
 #[async_trait]
 pub trait Connector: Send + Sync {
@@ -75,5 +86,11 @@ pub trait Connector: Send + Sync {
     /// What the pages that were read since the last call are made of, for connectors that read pages.
     fn take_layouts(&self) -> Vec<HostLayouts> {
         Vec::new()
+    }
+
+    /// For connectors that read all customers at once: what was read last holds of others than these, who come in the order
+    /// of their ids. Takes its time, without waiting for anything but a disk; not to be called from a task.
+    fn strangers(&self, _known: &mut dyn Iterator<Item = CustomerId>) -> Strangers {
+        Strangers::default()
     }
 }

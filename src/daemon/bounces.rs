@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use self::again::{FALLBACK, is_told_again, planned, told_again};
+pub use self::again::{FALLBACK, is_told_again, told_again};
 pub use self::dead::{Dead, forget_changed, in_file};
 pub use self::mark::sender;
 use super::{Context, RUN_LEASE, cluster};

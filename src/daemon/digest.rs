@@ -7,13 +7,15 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use chrono::NaiveDate;
 
+use super::bounces::Dead;
+use super::planning::{Pages, Planner};
 use super::untold::{self, ToCall};
-use super::{Context, RUN_LEASE, Snapshot, bounces, cluster, operators};
+use super::{Context, RUN_LEASE, Snapshot, cluster, operators};
 use crate::alert::{self as texts, Call, DigestFacts, Grouped, Hold, LastScan, ToSwitch, submission, words};
 use crate::domain::Timestamp;
-use crate::domain::campaign::Standing;
+use crate::domain::campaign::{Campaign, Standing};
 use crate::domain::case::{Case, CaseState};
-use crate::domain::plan::{NoticeKind, Planned};
+use crate::domain::plan::NoticeKind;
 use crate::store::{Begun, OperatorMailKind, Run, RunCounts, RunKind, RunOutcome, SiteCounts, SiteRow};
 
 /// Days of the chart.
@@ -90,8 +92,7 @@ pub async fn facts(ctx: &Context, now: Timestamp) -> anyhow::Result<DigestFacts>
     let today = config.calendar.day(now);
     let since = store.memo(LAST).await?.and_then(|text| Timestamp::from_timestamp_millis(text.parse().ok()?));
     let since = since.filter(|at| *at < now);
-    let cases = store.cases_to_plan(today).await.context("cannot read the open cases")?;
-    let planned = bounces::planned(store.as_ref(), snapshot, &snapshot.campaigns(), &cases, today).await?;
+    let (to_switch, planned) = of_cases(ctx, today).await?;
     let happened = store.happened_since(since.unwrap_or(Timestamp::UNIX_EPOCH), NAMED as u32).await?;
     let days = store.days(DAYS).await?;
     let (calls, calls_coming) = calls(ctx).await?;
@@ -109,10 +110,10 @@ pub async fn facts(ctx: &Context, now: Timestamp) -> anyhow::Result<DigestFacts>
             .filter(|h| SAID.contains(&h.word.as_str()))
             .map(|h| (h.word, h.count, h.customers))
             .collect(),
-        to_switch: to_switch(snapshot, &cases),
+        to_switch,
         calls,
         calls_coming,
-        planned: by_kind(&planned),
+        planned,
         unreadable: unreadable(store.sites(&["unreadable".to_owned()]).await?),
         last_scan: store.last_run(RunKind::Scan, false).await?.map(|run| last_scan(snapshot, run)),
         outbox: store.outbox_counts().await?,
@@ -150,9 +151,29 @@ fn words(sites: &SiteCounts) -> Vec<(&'static str, u64)> {
     ]
 }
 
-fn to_switch(snapshot: &Snapshot, cases: &[Case]) -> Vec<ToSwitch> {
-    let campaigns = snapshot.campaigns();
-    let mut all: Vec<ToSwitch> = cases
+/// How many notices of each kind a pass would make.
+type Planned = Vec<(&'static str, u64)>;
+
+/// Who still has to switch, and what a pass today would make.
+async fn of_cases(ctx: &Context, today: NaiveDate) -> anyhow::Result<(Vec<ToSwitch>, Planned)> {
+    let (store, snapshot) = (ctx.store.as_ref(), ctx.snapshot.as_ref());
+    let (campaigns, dead) = (snapshot.campaigns(), Dead::load(ctx).await?);
+    let planner = Planner { store, snapshot, campaigns: &campaigns, dead: &dead, day: today };
+    let mut planned: BTreeMap<NoticeKind, u64> = BTreeMap::new();
+    let mut all = Vec::new();
+    let mut pages = Pages::new(store, today);
+    while let Some(cases) = pages.next().await.context("cannot read the open cases")? {
+        all.extend(to_switch(snapshot, &campaigns, &cases));
+        let page = planner.page(&cases).await?;
+        page.notices().for_each(|notice| *planned.entry(notice.due.kind).or_default() += 1);
+    }
+    all.sort_by(|a, b| (a.deadline, a.told, &a.id).cmp(&(b.deadline, b.told, &b.id)));
+    let by_kind = |kind: NoticeKind| Some((kind.as_str(), *planned.get(&kind)?));
+    Ok((all, NoticeKind::ALL.into_iter().filter_map(by_kind).collect()))
+}
+
+fn to_switch(snapshot: &Snapshot, campaigns: &[Campaign], cases: &[Case]) -> Vec<ToSwitch> {
+    cases
         .iter()
         .filter(|case| case.state == CaseState::Open && case.any(Standing::Affected))
         .filter_map(|case| {
@@ -167,9 +188,7 @@ fn to_switch(snapshot: &Snapshot, cases: &[Case]) -> Vec<ToSwitch> {
                 told: case.told_this_round().map(|t| t.day).max(),
             })
         })
-        .collect();
-    all.sort_by(|a, b| (a.deadline, a.told, &a.id).cmp(&(b.deadline, b.told, &b.id)));
-    all
+        .collect()
 }
 
 /// Whom no mail has reached and none is about to, and how many are left whom one is.
@@ -178,14 +197,6 @@ async fn calls(ctx: &Context) -> anyhow::Result<(Vec<Call>, u64)> {
     let (coming, calls): (Vec<_>, Vec<_>) = untold::to_call(ctx).await?.into_iter().partition(|c| c.why.is_coming());
     let call = |c: ToCall| Call { id: c.customer.to_string(), name: c.name, phone: c.phone, why: c.why.text(language) };
     Ok((calls.into_iter().map(call).collect(), coming.len() as u64))
-}
-
-fn by_kind(planned: &[Planned]) -> Vec<(&'static str, u64)> {
-    NoticeKind::ALL
-        .into_iter()
-        .map(|kind| (kind.as_str(), planned.iter().filter(|p| p.due.kind == kind).count() as u64))
-        .filter(|(_, n)| *n > 0)
-        .collect()
 }
 
 fn unreadable(rows: Vec<SiteRow>) -> Vec<Grouped> {

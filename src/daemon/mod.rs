@@ -17,6 +17,7 @@ pub mod look;
 pub mod mailing;
 pub mod notify;
 pub mod operators;
+pub mod planning;
 pub mod progress;
 pub mod reload;
 pub mod running;

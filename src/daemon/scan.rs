@@ -13,6 +13,7 @@ mod writing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -187,8 +188,35 @@ fn outcome(report: &ScanReport, result: &anyhow::Result<()>) -> (RunOutcome, Opt
 /// What a scan is followed by.
 async fn after(ctx: &Context, request: &ScanRequest, report: &ScanReport, outcome: RunOutcome) {
     alert::after_scan(ctx, request, report).await;
+    if request.only.is_empty() {
+        strangers(ctx).await;
+    }
     if outcome == RunOutcome::Done && report.stopped.is_none() && request.only.is_empty() {
         prune(ctx).await;
+    }
+}
+
+/// Says how much of an export file is of nobody in the customers file: somebody may be missing there.
+async fn strangers(ctx: &Context) {
+    /// Ids as another system writes them: of any length, and of any characters.
+    const SHOWN: usize = 40;
+    let (connector, snapshot) = (Arc::clone(&ctx.connector), Arc::clone(&ctx.snapshot));
+    let counting =
+        tokio::task::spawn_blocking(move || connector.strangers(&mut snapshot.entries().map(|entry| entry.id)));
+    match counting.await {
+        Ok(strangers) if strangers.rows > 0 => {
+            let shown = |id: &String| id.chars().take(SHOWN).collect::<String>().escape_debug().to_string();
+            let first: Vec<String> = strangers.first.iter().map(shown).collect();
+            let more = if strangers.customers > first.len() as u64 { ", …" } else { "" };
+            let (rows, customers, first) = (strangers.rows, strangers.customers, first.join(", "));
+            tracing::warn!(
+                rows,
+                customers,
+                "{rows} row(s) of the export file are of {customers} customer(s) that are not in the customers file: {first}{more}"
+            );
+        }
+        Ok(_) => {}
+        Err(error) => tracing::error!("whose rows the export file holds could not be counted: {error}"),
     }
 }
 

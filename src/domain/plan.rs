@@ -15,7 +15,7 @@ mod overtaken;
 mod walk;
 
 pub use overtaken::overtaken;
-pub use walk::walk;
+pub use walk::{cap, walk};
 
 /// What a notice is about, in the order in which the planner looks for one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -411,6 +411,15 @@ pub fn plan(
         });
     }
     pass
+}
+
+/// Puts together what was planned for one day in parts: in the order in which [`plan`] would give all of it. (What it says of a
+/// customer rests on that customer's cases alone, so a fleet may be planned in parts as long as none is in two.)
+pub fn by_urgency(planned: &mut [Planned], day: NaiveDate) {
+    planned.sort_by(|a, b| {
+        let by_name = || (&a.customer, &a.campaign).cmp(&(&b.customer, &b.campaign));
+        urgency(&a.due, day).cmp(&urgency(&b.due, day)).then_with(by_name)
+    });
 }
 
 /// The same notice is in the outbox already, held.

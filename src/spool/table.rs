@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Spool;
 use super::pack::{Packed, put_bytes};
@@ -67,7 +67,21 @@ pub struct Table {
     blocks: Vec<Block>,
     records: usize,
     /// The block that was read last: whoever goes through the table in its order reads each once.
-    recent: Mutex<Option<(usize, Arc<Vec<u8>>)>>,
+    recent: Mutex<Option<Recent>>,
+}
+
+/// A block, and the record in it that was found last: who asks in the table's order need not begin with the block's first.
+struct Recent {
+    number: usize,
+    block: Arc<Vec<u8>>,
+    found: Start,
+}
+
+/// A record of a block: where its bytes begin, and its place in the order. No record before it has its key.
+#[derive(Clone, Copy)]
+struct Start {
+    offset: usize,
+    place: usize,
 }
 
 impl Default for Table {
@@ -118,18 +132,47 @@ impl Table {
     fn from(&self, key: &[u8], mut take: impl FnMut(usize, &[u8]) -> ControlFlow<()>) {
         // Its first record may end the block before the first that begins with it.
         let first = self.blocks.partition_point(|block| *block.first < *key).saturating_sub(1);
+        let mut is_first = true;
         for number in first..self.blocks.len() {
-            let block = self.block(number);
-            let mut records = Packed(&block);
-            let mut place = number * BLOCK;
+            let (block, start) = self.block_from(number, key);
+            let mut records = Packed(&block[start.offset..]);
+            let mut place = start.place;
             while !records.is_empty() {
+                let offset = block.len() - records.0.len();
                 let (its, value) = (records.bytes(), records.bytes());
-                if its > key || (its == key && take(place, value).is_break()) {
+                if its > key {
                     return;
+                }
+                if its == key {
+                    if std::mem::take(&mut is_first) {
+                        self.remember(number, Start { offset, place });
+                    }
+                    if take(place, value).is_break() {
+                        return;
+                    }
                 }
                 place += 1;
             }
         }
+    }
+
+    /// A block, and where in it a search for that key may begin.
+    fn block_from(&self, number: usize, key: &[u8]) -> (Arc<Vec<u8>>, Start) {
+        let block = self.block(number);
+        let recent = self.recent();
+        let found = recent.as_ref().filter(|recent| recent.number == number).map(|recent| recent.found);
+        let found = found.filter(|found| Packed(&block[found.offset..]).bytes() <= key);
+        (block, found.unwrap_or(Start { offset: 0, place: number * BLOCK }))
+    }
+
+    fn remember(&self, number: usize, found: Start) {
+        if let Some(recent) = self.recent().as_mut().filter(|recent| recent.number == number) {
+            recent.found = found;
+        }
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Option<Recent>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The record at a place of the order, as something.
@@ -159,9 +202,9 @@ impl Table {
     }
 
     fn block(&self, number: usize) -> Arc<Vec<u8>> {
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, block)) = recent.as_ref().filter(|(read, _)| *read == number) {
-            return Arc::clone(block);
+        let mut recent = self.recent();
+        if let Some(recent) = recent.as_ref().filter(|recent| recent.number == number) {
+            return Arc::clone(&recent.block);
         }
         let start = self.blocks[number].start;
         let end = self.blocks.get(number + 1).map_or(self.spool.len(), |next| next.start);
@@ -170,7 +213,8 @@ impl Table {
             panic!("cannot read the temporary file in {} any more: {error}", self.spool.dir.display());
         }
         let block = Arc::new(bytes);
-        *recent = Some((number, Arc::clone(&block)));
+        let found = Start { offset: 0, place: number * BLOCK };
+        *recent = Some(Recent { number, block: Arc::clone(&block), found });
         block
     }
 }

@@ -62,6 +62,17 @@ fn what_was_put_in_comes_out_sorted() {
             });
             assert_eq!(found, *its, "{why}");
         }
+        // Where the last search ended must not mislead the next one, whatever is asked for in whatever order.
+        let mut places = BTreeMap::new();
+        all.iter().enumerate().for_each(|(place, (key, _))| {
+            places.entry(key.as_slice()).or_insert(place);
+        });
+        let keys: Vec<&[u8]> = places.keys().copied().collect();
+        let any = shuffled(keys.len() as u64).map(|n| keys[n as usize]);
+        for key in keys.iter().copied().take(3_000).chain(keys.iter().copied().rev().take(3_000)).chain(any.take(500)) {
+            assert_eq!(table.place(key), Some(places[key]), "{why}");
+            assert_eq!(table.place(&[key, b"!"].concat()), None, "{why}");
+        }
         for nobody in ["", "K", "K0000000x", "Z"] {
             assert_eq!(table.place(nobody.as_bytes()), None, "{why}");
         }

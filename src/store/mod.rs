@@ -144,12 +144,21 @@ pub trait Store: Operators + Cluster + Send + Sync {
     /// know to tell no customer twice.
     async fn cases_to_plan(&self, day: NaiveDate) -> Result<Vec<Case>>;
 
+    /// The same, but only of the next `limit` customers after `after`, in the order of their ids. A customer's cases stand in
+    /// one page; each page is a picture of its own.
+    async fn cases_page(&self, day: NaiveDate, after: Option<&CustomerId>, limit: u32) -> Result<CasesPage>;
+
     // --- the outbox ------------------------------------------------------------------------------------------------
 
-    /// Writes one customer's decision of a pass: case, events and delivery in one transaction.
+    /// Writes what a pass decided for several customers in one transaction, and says what became of each, in their order.
     ///
-    /// A delivery with the same key that is not dropped makes it [`Committed::Duplicate`].
-    async fn commit_pass(&self, change: &PassChange) -> Result<Committed>;
+    /// Case, events and delivery of one customer are written together or not at all. One whose customer changed meanwhile
+    /// ([`Committed::Stale`]; so is the second one of a customer) and one with a delivery whose key stands there already, not
+    /// dropped ([`Committed::Duplicate`]), leave the others alone. So does one that cannot be written, whose error stands in its
+    /// place. The case of a delivery is there already.
+    ///
+    /// If the transaction cannot be begun or committed that is the error of all: what was written is not known then.
+    async fn commit_passes(&self, changes: &[PassChange]) -> Result<Vec<Result<Committed>>>;
 
     /// Takes the next queued deliveries whose time has come, `most` at most and in the order of the queue, for `owner`,
     /// until `lease_until`. They stay `queued` (nothing has left yet) but nobody else gets them, unless the lease runs out.

@@ -248,6 +248,15 @@ pub struct PassChange {
     pub at: Timestamp,
 }
 
+/// The cases of some customers, and where to go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CasesPage {
+    /// In the order of customer and campaign.
+    pub cases: Vec<Case>,
+    /// After whom the next page begins; `None`: this was the last.
+    pub next: Option<CustomerId>,
+}
+
 /// What became of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Committed {

@@ -1,5 +1,5 @@
 //! A store that fails or stops at its n-th point: one before and one after every call, so that what was asked is either not
-//! done at all or done without anybody hearing of it.
+//! done at all or done without anybody hearing of it. Or one that waits there, so that something can be done in between.
 #![allow(clippy::unwrap_used, dead_code, reason = "each test file uses a part of it")]
 
 use std::path::Path;
@@ -23,6 +23,8 @@ pub enum Fault {
     Error,
     /// The process is dead from there on: no call comes back.
     Stop,
+    /// The call waits for [`FaultyStore::go_on`].
+    Wait,
 }
 
 pub struct FaultyStore {
@@ -35,6 +37,7 @@ pub struct FaultyStore {
     calls: AtomicUsize,
     dead: AtomicBool,
     hit: Notify,
+    go_on: Notify,
     /// The point that was hit.
     place: std::sync::Mutex<Option<String>>,
 }
@@ -59,6 +62,7 @@ impl FaultyStore {
             calls: AtomicUsize::new(0),
             dead: AtomicBool::new(false),
             hit: Notify::new(),
+            go_on: Notify::new(),
             place: std::sync::Mutex::new(None),
         })
     }
@@ -78,6 +82,11 @@ impl FaultyStore {
         self.hit.notified().await;
     }
 
+    /// Lets the call that waits do its work.
+    pub fn go_on(&self) {
+        self.go_on.notify_one();
+    }
+
     async fn point(&self, when: &str, call: &str) -> Result<()> {
         if self.dead.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
@@ -93,6 +102,10 @@ impl FaultyStore {
             Fault::Stop => {
                 self.dead.store(true, Ordering::SeqCst);
                 std::future::pending().await
+            }
+            Fault::Wait => {
+                self.go_on.notified().await;
+                Ok(())
             }
         }
     }
@@ -155,7 +168,8 @@ faulty! {
     fn customer_states(&self, ids: &[CustomerId]) -> Vec<CustomerState>;
     fn commit_looks(&self, changes: &[LookChange]) -> Vec<Committed>;
     fn open_cases(&self) -> Vec<Case>;
-    fn commit_pass(&self, change: &PassChange) -> Committed;
+    fn cases_page(&self, day: NaiveDate, after: Option<&CustomerId>, limit: u32) -> CasesPage;
+    fn commit_passes(&self, changes: &[PassChange]) -> Vec<Result<Committed>>;
     fn claim_several(&self, owner: &str, most: u32, now: Timestamp, lease_until: Timestamp) -> Vec<Claimed>;
     fn record_and_begin(&self, end: &AttemptEnd, next: &AttemptStart) -> (bool, Result<bool>);
     fn replace_message(&self, id: DeliveryId, owner: &str, message: &Message) -> bool;

@@ -61,7 +61,7 @@ async fn faulty_life(
     let ctx = origin.context(store.clone(), at(MORNING));
     match fault {
         Fault::Stop => one_life(&ctx, store.wait()).await,
-        Fault::Error => one_life(&ctx, std::future::pending()).await,
+        Fault::Error | Fault::Wait => one_life(&ctx, std::future::pending()).await,
     }
     store.close().await;
     let place = store.hit();

@@ -173,20 +173,22 @@ pub fn message(customer: &str, text: &str) -> Message {
     }
 }
 
+/// What becomes of one decision of a pass.
+pub async fn pass_one(store: &dyn Store, change: &PassChange) -> Committed {
+    store.commit_passes(std::slice::from_ref(change)).await.unwrap().remove(0).unwrap()
+}
+
 /// Puts a notice into the outbox, decided on the present state.
 pub async fn put(store: &dyn Store, delivery: NewDelivery, minutes: i64) -> Committed {
+    pass_one(store, &decided(store, delivery, minutes).await).await
+}
+
+/// A pass that decides on such a notice, on the present state.
+pub async fn decided(store: &dyn Store, delivery: NewDelivery, minutes: i64) -> PassChange {
     let customer = delivery.facts.key.customer.clone();
     let state = state(store, customer.as_str()).await;
     let case = state.cases.into_iter().next().expect("the customer has a case");
-    let change = PassChange {
-        customer,
-        version: state.version,
-        case,
-        events: Vec::new(),
-        delivery: Some(delivery),
-        at: at(minutes),
-    };
-    store.commit_pass(&change).await.unwrap()
+    PassChange { customer, version: state.version, case, events: Vec::new(), delivery: Some(delivery), at: at(minutes) }
 }
 
 pub async fn queue(store: &dyn Store, customer: &str, kind: NoticeKind, occasion: &str) -> DeliveryId {

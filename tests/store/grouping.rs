@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use kigen::domain::delivery::{Attempt, DeliveryId, DeliveryState, Outcome, RecipientState};
-use kigen::domain::plan::NoticeKind::First;
-use kigen::store::{AttemptEnd, AttemptStart, Claimed, Store};
+use kigen::domain::plan::NoticeKind::{First, Reminder};
+use kigen::store::{AttemptEnd, AttemptStart, Claimed, Committed, Store};
 
 use crate::fixtures::*;
 use crate::sqlite_file::run;
@@ -121,6 +121,19 @@ async fn many_at_once_take_far_fewer_commits() {
         let history = store.history(&one.delivery.facts.key.customer).await.unwrap().unwrap();
         assert!(history.last().unwrap().text.ends_with("sent"), "{:?}", history.last());
     }
+}
+
+#[tokio::test]
+async fn what_a_pass_decided_takes_one_commit() {
+    let house = SqliteHouse::new();
+    let store = queued_for_all(&house).await;
+    let mut changes = Vec::new();
+    for name in names() {
+        changes.push(decided(&*store, notice(&name, Reminder, "7d", None), 3).await);
+    }
+    let (committed, commits) = counted(&house, store.commit_passes(&changes)).await;
+    assert_eq!(commits, 1);
+    assert!(committed.unwrap().iter().all(|c| matches!(c, Ok(Committed::Done(Some(_))))));
 }
 
 #[tokio::test]

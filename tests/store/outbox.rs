@@ -26,7 +26,7 @@ pub async fn a_pass_comes_back_as_it_was_written(house: &dyn House) {
         delivery: Some(new.clone()),
         at: at(2),
     };
-    let Committed::Done(Some(number)) = store.commit_pass(&change).await.unwrap() else { panic!("not written") };
+    let Committed::Done(Some(number)) = pass_one(&*store, &change).await else { panic!("not written") };
     let (claimed, attempts) = store.delivery(number).await.unwrap().unwrap();
     assert_eq!(claimed.message, new.message, "byte for byte");
     assert_eq!(attempts, []);
@@ -81,7 +81,7 @@ pub async fn a_stale_pass_is_refused(house: &dyn House) {
         delivery: Some(notice("C1", First, "", None)),
         at: at(3),
     };
-    assert_eq!(store.commit_pass(&change).await.unwrap(), Committed::Stale);
+    assert_eq!(pass_one(&*store, &change).await, Committed::Stale);
     assert_eq!(all(&*store).await, []);
     assert!(!state(&*store, "C1").await.cases[0].any(kigen::domain::campaign::Standing::Affected));
 }

@@ -4,8 +4,10 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use super::super::Strangers;
 use super::super::sheet::{MAX_SITES, Row};
 use crate::domain::observation::{Failure, Reason};
+use crate::domain::site::CustomerId;
 use crate::spool::pack::{Packed, put_text};
 use crate::spool::{Filling, Sorter, Table};
 
@@ -25,7 +27,32 @@ impl Rows {
         });
         rows
     }
+
+    /// The rows of all customers but these, who come in the order of their ids, as the rows do.
+    pub fn strangers(&self, known: &mut dyn Iterator<Item = CustomerId>) -> Strangers {
+        let mut known = known.peekable();
+        let mut found = Strangers::default();
+        let mut last = Vec::new();
+        for id in self.0.each(|id, _| id.to_vec()) {
+            while known.next_if(|known| known.as_str().as_bytes() < &id[..]).is_some() {}
+            if known.peek().is_some_and(|known| known.as_str().as_bytes() == id) {
+                continue;
+            }
+            found.rows += 1;
+            if found.customers == 0 || id != last {
+                found.customers += 1;
+                if found.first.len() < NAMED {
+                    found.first.push(String::from_utf8_lossy(&id).into_owned());
+                }
+            }
+            last = id;
+        }
+        found
+    }
 }
+
+/// How many strangers are named.
+const NAMED: usize = 3;
 
 /// Rows as they are read.
 pub(super) struct Gathering {

@@ -1,13 +1,11 @@
 //! A notice that came back from every address is told again, to `fallback_email`: which ones a pass adds to its plan.
 
-use chrono::NaiveDate;
-
 use super::Dead;
 use crate::daemon::Snapshot;
 use crate::domain::campaign::Campaign;
 use crate::domain::case::Case;
 use crate::domain::delivery::DeliveryState;
-use crate::domain::plan::{self, Due, Planned};
+use crate::domain::plan::{Due, Planned};
 use crate::store::{Delivery, OutboxFilter, Store};
 
 /// Behind the occasion of a notice that is told again, to `fallback_email`.
@@ -67,26 +65,6 @@ pub async fn told_again(
         again.push(Planned { customer, campaign, due, sites, held: None });
     }
     Ok(again)
-}
-
-/// Everything that a pass on that day would make of these cases, what is told again included.
-///
-/// # Errors
-/// When the store fails.
-pub async fn planned(
-    store: &dyn Store,
-    snapshot: &Snapshot,
-    campaigns: &[Campaign],
-    cases: &[Case],
-    day: NaiveDate,
-) -> anyhow::Result<Vec<Planned>> {
-    let calendar = &snapshot.config.calendar;
-    let mut planned = plan::plan(cases, &*snapshot.customers, campaigns, calendar, snapshot.policy(), day).planned;
-    if calendar.day_off(day).is_none() {
-        let dead = Dead::of(&store.dead_contacts().await?);
-        planned.extend(told_again(store, snapshot, campaigns, &dead, cases, &planned).await?);
-    }
-    Ok(planned)
 }
 
 fn of_round(delivery: &Delivery, case: &Case) -> bool {

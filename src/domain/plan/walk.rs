@@ -54,12 +54,9 @@ pub fn walk(
         for case in pass.resolved_silently.into_iter().filter(|_| goes_on) {
             cases.to_mut()[places[&case]].state = resolved_on(day, calendar);
         }
-        let mut new_notices = 0;
-        for mut planned in pass.planned {
-            new_notices += usize::from(planned.due.kind == NoticeKind::First);
-            if planned.due.kind == NoticeKind::First && new_notices > new_notices_allowed {
-                planned.held = Some(format!("cap: more than {new_notices_allowed} first notices in one pass"));
-            }
+        let mut planned = pass.planned;
+        cap(&mut planned, new_notices_allowed);
+        for planned in planned {
             if goes_on {
                 let place = places[&(planned.customer.clone(), planned.campaign.clone())];
                 apply(&mut cases.to_mut()[place], &planned, day, calendar);
@@ -68,6 +65,14 @@ pub fn walk(
         }
     }
     told
+}
+
+/// Holds the first notices of one pass beyond those that are allowed.
+pub fn cap(planned: &mut [Planned], new_notices_allowed: usize) {
+    let firsts = planned.iter_mut().filter(|planned| planned.due.kind == NoticeKind::First);
+    for planned in firsts.skip(new_notices_allowed) {
+        planned.held = Some(format!("cap: more than {new_notices_allowed} first notices in one pass"));
+    }
 }
 
 /// Another scan that finds the same.

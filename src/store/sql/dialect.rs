@@ -9,7 +9,8 @@
 //!   anew from the row's text (which was half of what sending a mail cost); on PostgreSQL it is `json_each`.
 //! - `CROSS JOIN … ON`: SQLite's word for "in this order"; PostgreSQL plans by itself and wants `JOIN`.
 //! - `INDEXED BY name`, `NOT INDEXED`: SQLite's hints, dropped.
-//! - `/*postgres: …*/`: what only PostgreSQL reads (row locks); to SQLite, where one connection writes, it is a comment.
+//! - `/*postgres: …*/`: what only PostgreSQL reads (row locks, a parameter's type); to SQLite, where one connection writes, it is
+//!   a comment.
 //!
 //! Invariant: pure text to text; a text literal in a statement holds none of these.
 

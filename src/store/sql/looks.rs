@@ -20,18 +20,18 @@ use super::{Sql, Tx, cases, db, failed, lock_customers};
 /// Customers to one bound text: large enough to make statements few, small enough to keep memory small on both sides.
 const CHUNK: usize = 5_000;
 
-pub(super) const DIFFERS: &str = "SELECT EXISTS (SELECT 1 FROM json_each(?1) AS j LEFT JOIN customers AS c ON c.id = j.value ->> 0 \
+pub(super) const DIFFERS: &str = "SELECT EXISTS (SELECT 1 FROM jsonb_each(?1) AS j LEFT JOIN customers AS c ON c.id = j.value ->> 0 \
          WHERE c.id IS NULL OR c.gone_at IS NOT NULL OR c.name <> j.value ->> 1) \
      OR EXISTS (SELECT 1 FROM customers WHERE id > ?2 AND id <= ?3 AND gone_at IS NULL \
-         AND id NOT IN (SELECT value ->> 0 FROM json_each(?1)))";
+         AND id NOT IN (SELECT value ->> 0 FROM jsonb_each(?1)))";
 
 pub(super) const ENTER: &str = "INSERT INTO customers (id, name, heard_at) \
-     SELECT value ->> 0, value ->> 1, ?2 FROM json_each(?1) WHERE true \
+     SELECT value ->> 0, value ->> 1, ?2 FROM jsonb_each(?1) WHERE true \
      ON CONFLICT (id) DO UPDATE SET name = excluded.name, gone_at = NULL \
      WHERE customers.name <> excluded.name OR customers.gone_at IS NOT NULL";
 
 pub(super) const LEAVE: &str = "UPDATE customers SET gone_at = ?4 WHERE id > ?2 AND id <= ?3 AND gone_at IS NULL \
-     AND id NOT IN (SELECT value ->> 0 FROM json_each(?1))";
+     AND id NOT IN (SELECT value ->> 0 FROM jsonb_each(?1))";
 
 pub(super) const VERSIONS: &str = "SELECT id, version, refused_at, refused_entry FROM customers \
      WHERE id IN (SELECT value FROM json_each(?1))";
@@ -44,28 +44,28 @@ pub(super) const SITES_OF: &str = concat!(
 );
 
 pub(super) const SEEN_AGAIN: &str = "UPDATE observations SET last_seen_at = CAST(j.value ->> 1 AS BIGINT), detail = j.value ->> 2 \
-     FROM json_each(?1) AS j WHERE observations.id = CAST(j.value ->> 0 AS BIGINT)";
+     FROM jsonb_each(?1) AS j WHERE observations.id = CAST(j.value ->> 0 AS BIGINT)";
 
 pub(super) const SEEN_NEW: &str = "INSERT INTO observations (customer, site, verdict, reason, server_type, auth_method, \
          raw_server_type, raw_auth_method, detail, first_seen_at, last_seen_at) \
      SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, \
             value ->> 8, CAST(value ->> 9 AS BIGINT), CAST(value ->> 9 AS BIGINT) \
-     FROM json_each(?1) ORDER BY key RETURNING id, customer, site";
+     FROM jsonb_each(?1) ORDER BY key RETURNING id, customer, site";
 
 pub(super) const LIST: &str = "INSERT INTO sites (customer, site, listed, observation, unreadable_scans) \
-     SELECT value ->> 0, value ->> 1, 1, CAST(value ->> 2 AS BIGINT), CAST(value ->> 3 AS BIGINT) FROM json_each(?1) WHERE true \
+     SELECT value ->> 0, value ->> 1, 1, CAST(value ->> 2 AS BIGINT), CAST(value ->> 3 AS BIGINT) FROM jsonb_each(?1) WHERE true \
      ON CONFLICT (customer, site) DO UPDATE SET listed = 1, observation = excluded.observation, \
          unreadable_scans = excluded.unreadable_scans";
 
 pub(super) const UNLIST: &str = "UPDATE sites SET listed = 0, unreadable_scans = 0 WHERE (customer, site) IN \
-     (SELECT value ->> 0, value ->> 1 FROM json_each(?1))";
+     (SELECT value ->> 0, value ->> 1 FROM jsonb_each(?1))";
 
 pub(super) const PLACEHOLDER_GOES: &str =
     "DELETE FROM sites WHERE site = '' AND customer IN (SELECT value FROM json_each(?1))";
 
 pub(super) const LOOKED: &str = "UPDATE customers SET version = version + 1, refused_at = CAST(j.value ->> 1 AS BIGINT), \
          refused_entry = j.value ->> 2 \
-     FROM json_each(?1) AS j WHERE customers.id = j.value ->> 0";
+     FROM jsonb_each(?1) AS j WHERE customers.id = j.value ->> 0";
 
 /// Writes only what differs: on most mornings the file is the one of yesterday, and then nobody has to wait for us either.
 /// Goes through file and table side by side, some thousand customers at once, each such part in a transaction of its own:

@@ -19,7 +19,7 @@
 //!
 //! Customers are locked before deliveries, deliveries before anything that hangs on them: no two can wait for each other.
 //!
-//! A file a concern: `looks` (what was seen), `cases`, `outbox` and `attempts` (notices and their delivery), `desk` (what a person does
+//! A file a concern: `looks` (what was seen), `cases`, `passes`, `outbox` and `attempts` (notices and their delivery), `desk` (what a person does
 //! with them), `runs`, `reading`, `alerts`, `contacts`, `reports`, `scanning`, `dashboard`; `rows` turns rows into domain types,
 //! `db` asks either database; `writer`, `sets` and `states` let deliverers share commits and reads; `flights` is what must be on
 //! disk between two mails of a connection.
@@ -37,6 +37,7 @@ pub(super) mod events;
 pub(super) mod flights;
 mod looks;
 mod outbox;
+mod passes;
 mod reading;
 mod reports;
 pub(super) mod rows;
@@ -63,7 +64,7 @@ use crate::domain::site::CustomerId;
 use super::postgres::Postgres;
 use super::sqlite::Sqlite;
 use super::{
-    Acted, AttemptEnd, AttemptRow, AttemptStart, Begun, BounceFinding, By, Claimed, Committed, Concerns,
+    Acted, AttemptEnd, AttemptRow, AttemptStart, Begun, BounceFinding, By, CasesPage, Claimed, Committed, Concerns,
     CustomerFilter, CustomerLine, CustomerSheet, CustomerState, DeadContact, Deed, Delivery, Entry, HistoryEntry, Hold,
     Lead, LookChange, MailFilter, MailLine, Message, OutboxAction, OutboxFilter, PassChange, Proof, Result, Run,
     RunCounts, RunId, RunKind, RunOutcome, ScanTurn, SiteCounts, SiteRow, Store, StoreError,
@@ -202,8 +203,12 @@ impl Store for Sql {
         reports::cases_to_plan(self, day).await
     }
 
-    async fn commit_pass(&self, change: &PassChange) -> Result<Committed> {
-        outbox::commit_pass(self, change).await
+    async fn cases_page(&self, day: NaiveDate, after: Option<&CustomerId>, limit: u32) -> Result<CasesPage> {
+        reports::cases_page(self, day, after, limit).await
+    }
+
+    async fn commit_passes(&self, changes: &[PassChange]) -> Result<Vec<Result<Committed>>> {
+        passes::commit(self, changes).await
     }
 
     async fn claim_several(

@@ -1,20 +1,19 @@
-//! The outbox: a pass puts mail in, a deliverer takes it out. What happens once it leaves is in `attempts`.
+//! The outbox: a deliverer takes mail out. How a pass puts it in is in `passes`, what happens once it leaves in `attempts`.
 //!
-//! Invariants: case, events and mail of one customer are one transaction; the unique key decides whether a notice stands
-//! here already; whoever has no claim (any more) changes nothing; while a hold is set, only what was approved after it is
+//! Invariants: whoever has no claim (any more) changes nothing; while a hold is set, only what was approved after it is
 //! given out.
 
 use std::collections::HashMap;
 
 use crate::domain::Timestamp;
-use crate::domain::delivery::{DeliveryId, DeliveryKey, Held};
+use crate::domain::delivery::{DeliveryId, DeliveryKey};
 
-use super::super::{Claimed, Committed, HistoryKind, Message, NewDelivery, PassChange, Result, SetAside, StoreError};
+use super::super::{Claimed, HistoryKind, Message, Result, SetAside, StoreError};
 use super::attempts::GIVE_BACK;
 use super::desk::load_recipients;
 use super::events::{self, Event, Notice};
 use super::rows::{DeliveryRow, delivery_columns, json, millis, sites_text, time};
-use super::{Sql, Tx, cases, db, failed, lock_customers};
+use super::{Sql, Tx, db, failed, lock_customers};
 
 /// A delivery that no hold keeps back. (Not asked of each hold: PostgreSQL would believe that hardly any delivery is free, and
 /// sort the whole queue instead of walking it.)
@@ -33,20 +32,6 @@ macro_rules! nothing_more_to_send {
     };
 }
 pub(super) use nothing_more_to_send;
-
-pub(super) const NEXT_VERSION: &str = "UPDATE customers SET version = version + 1 WHERE id = ?1 AND version = ?2";
-
-pub(super) const QUEUE: &str = "INSERT INTO deliveries (customer, campaign, round, kind, occasion, milestone, day, \
-         deadline, because, state, held, not_before, priority, message_id, subject, envelope_from, rendered_for, \
-         evidence_at, sites, created_at, state_at) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?12, ?12) \
-     ON CONFLICT (customer, campaign, round, kind, occasion) WHERE state <> 'dropped' OR cancelled = 1 DO NOTHING \
-     RETURNING id";
-
-pub(super) const ADDRESS: &str = "INSERT INTO recipients (delivery, position, address, state) \
-     SELECT ?1, key, value ->> 0, 'pending' FROM jsonb_each(?2)";
-
-pub(super) const STORE_RAW: &str = "INSERT INTO messages (delivery, raw) VALUES (?1, ?2)";
 
 /// The next ones in the order of the queue.
 pub(super) const CLAIMABLE: &str = concat!(
@@ -110,82 +95,6 @@ pub(super) const NEXT_DUE: &str = concat!(
 
 pub(super) const THREAD: &str = "SELECT message_id FROM deliveries WHERE customer = ?1 AND campaign = ?2 \
          AND state IN ('sent', 'unknown') AND NOT (round = ?3 AND kind = ?4 AND occasion = ?5) ORDER BY id";
-
-pub(super) async fn commit_pass(store: &Sql, change: &PassChange) -> Result<Committed> {
-    const WHAT: &str = "write what a pass decided";
-    let of_another = |customer| customer != &change.customer;
-    if of_another(&change.case.customer) || change.delivery.as_ref().is_some_and(|d| of_another(&d.facts.key.customer))
-    {
-        return Err(StoreError::Corrupt("a pass mixes two customers".to_owned()));
-    }
-    let mut tx = store.write_beside_mail(WHAT).await?;
-    let query = db::query(NEXT_VERSION).bind(change.customer.as_str()).bind(change.version);
-    if query.execute(&mut tx).await.map_err(failed(WHAT))?.rows_affected() == 0 {
-        tx.rollback().await.map_err(failed(WHAT))?;
-        return Ok(Committed::Stale);
-    }
-    cases::write(&mut tx, &[&change.case], WHAT).await?;
-    let of_case = |event| Event::of_case(change.at, &change.customer, &change.case.campaign, event);
-    let mut happened: Vec<_> = change.events.iter().map(of_case).collect();
-    let mut queued = None;
-    if let Some(delivery) = &change.delivery {
-        let Some(id) = insert(&mut tx, delivery, change.at, WHAT).await? else {
-            tx.rollback().await.map_err(failed(WHAT))?;
-            return Ok(Committed::Duplicate);
-        };
-        happened.push(planned(id, delivery, change.at));
-        queued = Some(id);
-    }
-    events::write(&mut tx, &happened, WHAT).await?;
-    tx.commit().await.map_err(failed(WHAT))?;
-    Ok(Committed::Done(queued))
-}
-
-/// `None`: one with this key stands there.
-async fn insert(tx: &mut Tx, new: &NewDelivery, at: Timestamp, what: &'static str) -> Result<Option<DeliveryId>> {
-    let (facts, key, message) = (&new.facts, &new.facts.key, &new.message);
-    let id: Option<i64> = db::query_scalar(QUEUE)
-        .bind(key.customer.as_str())
-        .bind(&key.campaign.0)
-        .bind(key.round)
-        .bind(key.kind.as_str())
-        .bind(&key.occasion)
-        .bind(&facts.milestone)
-        .bind(facts.day.to_string())
-        .bind(facts.deadline.to_string())
-        .bind(&facts.because)
-        .bind(if new.held.is_some() { "held" } else { "queued" })
-        .bind(new.held.map(Held::as_str))
-        .bind(millis(at))
-        .bind(new.priority)
-        .bind(&message.message_id)
-        .bind(&message.subject)
-        .bind(message.envelope_from.as_str())
-        .bind(message.rendered_for.to_string())
-        .bind(millis(message.evidence_at))
-        .bind(sites_text(&message.sites))
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(failed(what))?;
-    let Some(id) = id else { return Ok(None) };
-    let addresses = json(&new.recipients.iter().map(|a| [a.as_str()]).collect::<Vec<_>>());
-    db::query(ADDRESS).bind(id).bind(addresses).execute(&mut *tx).await.map_err(failed(what))?;
-    db::query(STORE_RAW).bind(id).bind(&message.raw).execute(&mut *tx).await.map_err(failed(what))?;
-    Ok(Some(DeliveryId(id)))
-}
-
-fn planned(id: DeliveryId, new: &NewDelivery, at: Timestamp) -> Event {
-    let key = &new.facts.key;
-    let notice = Notice::new(id, &key.customer, &key.campaign, key.kind, new.facts.milestone.as_deref());
-    let (word, state) = match new.held {
-        None => ("queued", "queued".to_owned()),
-        Some(held) => ("held", format!("held ({})", held.as_str())),
-    };
-    let to: Vec<_> = new.recipients.iter().map(|a| a.masked()).collect();
-    let sites: Vec<_> = new.message.sites.iter().map(|s| s.as_str()).collect();
-    let text = format!("{state}, to {}, about {}: {}", to.join(", "), sites.join(", "), new.facts.because);
-    Event::of_delivery(at, &notice, HistoryKind::Decided, word, &text)
-}
 
 /// As [`Store::claim_several`](super::super::Store::claim_several) takes it.
 #[derive(Debug, Clone)]

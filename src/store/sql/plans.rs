@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Connection, Row};
 use super::super::sqlite as fence;
 use super::{
     Postgres, Sqlite, alerts, attempts, cases, cluster, contacts, dashboard, desk, dialect, events, flights, looks,
-    outbox, reading, reports, runs, scanning, sets,
+    outbox, passes, reading, reports, runs, scanning, sets,
 };
 use crate::config::PostgresState;
 
@@ -43,11 +43,12 @@ const STATEMENTS: &[Case] = &[
     ("their sites are cleared", cases::CLEAR_SITES, SEARCHES),
     ("their sites are written", cases::INSERT_SITES, SEARCHES),
     ("events are written", events::INSERT, SEARCHES),
-    ("a customer's next version", outbox::NEXT_VERSION, SEARCHES),
+    ("versions of those a pass decided on", passes::VERSIONS, SEARCHES),
+    ("their next versions", passes::NEXT_VERSIONS, SEARCHES),
     // SQLite skips that walk as long as no deferred foreign key is open, and we have none.
-    ("a delivery is queued", outbox::QUEUE, &["SCAN events"]),
-    ("its envelope", outbox::ADDRESS, SEARCHES),
-    ("its bytes", outbox::STORE_RAW, SEARCHES),
+    ("deliveries are queued", passes::QUEUE, &["SCAN events"]),
+    ("their envelopes", passes::ADDRESS, SEARCHES),
+    ("their bytes", passes::STORE_RAW, SEARCHES),
     (
         "a claim walks the queue in its order, not the deliveries",
         outbox::CLAIMABLE,
@@ -156,6 +157,7 @@ const STATEMENTS: &[Case] = &[
     ("a contact lives again", contacts::LIVES, SEARCHES),
     ("a mail came back", contacts::CAME_BACK, SEARCHES),
     ("resolved cases, each asked for a notice of the day", reports::RESOLVED_TOLD, &["SCAN c"]),
+    ("the next customers to plan, by their ids", reports::TO_PLAN, SEARCHES),
     ("a report may show all that was sent", reports::PROOFS, &["SCAN d"]),
     ("attempts of what was sent", reports::PROOF_ATTEMPTS, SEARCHES),
     ("its bytes", reports::PROOF_BYTES, SEARCHES),
@@ -253,7 +255,8 @@ async fn no_statement_walks_what_it_need_not() {
 /// the queue in its order instead of sorting it.
 #[tokio::test]
 async fn sets_are_looked_up_row_by_row() {
-    let hot: [(&str, &[&str]); 11] = [
+    let hot: [(&str, &[&str]); 12] = [
+        (reports::TO_PLAN, &["SEARCH c USING PRIMARY KEY (customer>?)"]),
         (outbox::CLAIMABLE, &["SCAN d USING COVERING INDEX deliveries_queue"]),
         (outbox::CLAIM, &["SEARCH deliveries USING INTEGER PRIMARY KEY (rowid=?)"]),
         (flights::GO_ON, &["SCAN j VIRTUAL", "SEARCH d USING INTEGER PRIMARY KEY (rowid=?)"]),
@@ -332,6 +335,8 @@ const HOT: &[(&str, &str, &[&str])] = &[
     ("sites of a batch", looks::SITES_OF, &["'[\"C1\",\"C2\",\"C77\"]'"]),
     ("cases of a batch", cases::CASES_OF, &["'[\"C1\",\"C2\",\"C77\"]'"]),
     ("what was told in them", cases::TOLD_OF, &["'[\"C1\",\"C2\",\"C77\"]'"]),
+    ("versions of those a pass decided on", passes::VERSIONS, &["'[\"C1\",\"C2\",\"C77\"]'"]),
+    ("the next customers to plan", reports::TO_PLAN, &["'C5'", "'2022-09-01'", "100"]),
     ("customers are locked", super::LOCK_CUSTOMERS, &["'[\"C1\",\"C2\",\"C77\"]'"]),
     ("who was scanned", scanning::SCANNED, &["'[\"C1\",\"C2\",\"C77\"]'", "1"]),
     ("turns of a scan", scanning::TURNS, &["'C5'", "100"]),
@@ -391,6 +396,7 @@ async fn the_statements_are_all_in_the_table() {
         "flights",
         "looks",
         "outbox",
+        "passes",
         "reading",
         "reports",
         "runs",

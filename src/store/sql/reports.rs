@@ -10,15 +10,21 @@ use sha2::{Digest, Sha256};
 use crate::domain::case::{Case, CaseState};
 use crate::domain::site::CustomerId;
 
-use super::super::{Proof, Result, StoreError};
+use super::super::{CasesPage, Proof, Result, StoreError};
 use super::desk::load_recipients;
-use super::rows::{DeliveryRow, delivery_columns, json, time};
+use super::rows::{self, DeliveryRow, delivery_columns, json, time};
 use super::{Sql, cases, db, failed};
 
 /// Resolved cases in which something was told on a day: a `resolved` notice, or a held one that was approved then.
 pub(super) const RESOLVED_TOLD: &str = "SELECT c.customer FROM cases AS c WHERE c.state = 'resolved' AND EXISTS ( \
          SELECT 1 FROM deliveries AS d WHERE d.customer = c.customer AND d.campaign = c.campaign AND d.day = ?1 \
              AND (d.state <> 'dropped' OR d.cancelled = 1))";
+
+/// The next customers with an open case, or with a resolved one in which something was told on a day. (`OFFSET` keeps
+/// PostgreSQL from gathering all deliveries of the day for each page.)
+pub(super) const TO_PLAN: &str = "SELECT DISTINCT c.customer FROM cases AS c WHERE c.customer > ?1 AND (c.state = 'open' OR EXISTS ( \
+         SELECT 1 FROM deliveries AS d WHERE d.customer = c.customer AND d.campaign = c.campaign AND d.day = ?2 \
+             AND (d.state <> 'dropped' OR d.cancelled = 1) /*postgres: OFFSET 0*/)) ORDER BY c.customer LIMIT ?3";
 
 pub(super) const PROOFS: &str = concat!(
     "SELECT ",
@@ -43,10 +49,34 @@ pub(super) async fn cases_to_plan(store: &Sql, day: NaiveDate) -> Result<Vec<Cas
     let told: Vec<String> = query.fetch_all(&mut tx).await.map_err(failed(WHAT))?;
     let of_told = if told.is_empty() { Default::default() } else { cases::of(&mut tx, &json(&told), WHAT).await? };
     tx.commit().await.map_err(failed(WHAT))?;
-    all.extend(of_told.into_iter().filter(|(_, case)| {
-        case.state != CaseState::Open && case.told.iter().any(|told| told.counts && told.day == day)
-    }));
+    all.extend(of_told.into_iter().filter(|(_, case)| case.state != CaseState::Open && told_on(case, day)));
     Ok(all.into_values().collect())
+}
+
+fn told_on(case: &Case, day: NaiveDate) -> bool {
+    case.told.iter().any(|told| told.counts && told.day == day)
+}
+
+pub(super) async fn cases_page(
+    store: &Sql,
+    day: NaiveDate,
+    after: Option<&CustomerId>,
+    limit: u32,
+) -> Result<CasesPage> {
+    const WHAT: &str = "read a page of the cases to plan";
+    let mut tx = store.read(WHAT).await?;
+    let query = db::query_scalar(TO_PLAN).bind(after.map_or("", CustomerId::as_str)).bind(day.to_string()).bind(limit);
+    let customers: Vec<String> = query.fetch_all(&mut tx).await.map_err(failed(WHAT))?;
+    let all = match customers.is_empty() {
+        true => Default::default(),
+        false => cases::of(&mut tx, &json(&customers), WHAT).await?,
+    };
+    tx.commit().await.map_err(failed(WHAT))?;
+    let next = customers.last().filter(|_| customers.len() >= limit as usize);
+    Ok(CasesPage {
+        next: next.map(|id| rows::customer(id)).transpose()?,
+        cases: all.into_values().filter(|case| case.state == CaseState::Open || told_on(case, day)).collect(),
+    })
 }
 
 pub(super) async fn proofs(store: &Sql, customer: Option<&CustomerId>) -> Result<Vec<Proof>> {

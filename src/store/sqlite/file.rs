@@ -24,6 +24,10 @@ static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
 /// slow disk seconds; and a stop has 10 s.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(8);
 
+/// How many rows a reader's thread hands over before it waits for whoever takes them: with few the two wake each other in turn,
+/// which cost more than reading. Large rows are asked for a few at a time.
+const READ_AHEAD: usize = 500;
+
 /// How long a caller waits for a connection, behind everybody else of this process.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -95,7 +99,8 @@ async fn open_once(path: &Path) -> Result<Pools> {
         writer.close().await;
         return Err(e);
     }
-    let readers = pool(READERS).connect_with(options.read_only(true)).await.map_err(|e| open_error(path, e))?;
+    let reading = options.read_only(true).row_buffer_size(READ_AHEAD);
+    let readers = pool(READERS).connect_with(reading).await.map_err(|e| open_error(path, e))?;
     Ok(Pools { writer, readers })
 }
 

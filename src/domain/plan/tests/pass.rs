@@ -3,7 +3,7 @@
 use super::scene::*;
 use crate::domain::campaign::{Campaign, CampaignId, Standing::*};
 use crate::domain::case::Case;
-use crate::domain::plan::{NoticeKind::*, Pass, plan};
+use crate::domain::plan::{NoticeKind::*, Pass, by_urgency, plan};
 
 fn in_campaign(case: Case, id: &str) -> Case {
     Case { campaign: CampaignId(id.to_owned()), ..case }
@@ -79,6 +79,29 @@ fn the_most_urgent_goes_first() {
         "2022-07-11",
         &["C4/other first", "C3/basic regressed", "C2/basic consent", "C1/basic resolved"],
     );
+}
+
+#[test]
+fn a_fleet_planned_in_parts_is_planned_as_a_whole() {
+    let ids = ["C1", "C2", "C3", "C4"];
+    let affected = |id: &str| case(id).site("A", Affected, 0);
+    let cases = [
+        affected("C1"),
+        in_campaign(affected("C1").told(First, 1, "", "2022-07-01").naming("2022-08-01"), "other"),
+        case("C2").site("A", Clear, 2).told(First, 1, "", "2022-07-01"),
+        in_campaign(affected("C2"), "other"),
+        case("C3").site("A", ConsentMissing, 0),
+        affected("C4"),
+        in_campaign(affected("C4"), "other"),
+    ];
+    let whole = passed(&cases, &ids, "2022-07-11");
+    assert_eq!(whole.planned.len(), 4);
+    for parts in [[0..2, 2..4, 4..5, 5..7], [5..7, 0..4, 4..4, 4..5]] {
+        let mut planned: Vec<_> =
+            parts.into_iter().flat_map(|part| passed(&cases[part], &ids, "2022-07-11").planned).collect();
+        by_urgency(&mut planned, day("2022-07-11"));
+        assert_eq!(planned, whole.planned);
+    }
 }
 
 #[test]
