@@ -1,4 +1,5 @@
-//! Mails that are claimed ahead: one task, the clerk, claims and looks at several at once, and hands them to the workers.
+//! Mails that are claimed ahead: one task, the clerk, has several claimed and looked at together, and meanwhile hands what
+//! it has to the workers.
 //!
 //! A claim costs a transaction, and the question whether a notice is still true a picture of its customer: for one mail as
 //! much as for twenty. So while mails are on the wire the next ones are made ready. Invariants: the stock is bounded, and
@@ -10,8 +11,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use chrono::{NaiveDate, TimeDelta};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::chain::Step;
@@ -122,7 +125,7 @@ fn closed() -> Answer {
 pub(super) fn open(shared: Arc<Shared>, connections: usize) -> (Orders, impl Future<Output = anyhow::Result<()>>) {
     let (orders, ordered) = mpsc::unbounded_channel();
     let most = PER_CONNECTION * connections + MORE;
-    let clerk = Clerk { shared, most, stock: VecDeque::new(), dry: false };
+    let clerk = Clerk { shared, most, stock: VecDeque::new(), dry: false, fetching: JoinSet::new() };
     (Orders(orders), clerk.run(ordered))
 }
 
@@ -132,6 +135,18 @@ struct Clerk {
     stock: VecDeque<InHand>,
     /// The queue gave less than was asked for.
     dry: bool,
+    /// Mails are being claimed while those in stock are handed out: one task at most.
+    fetching: JoinSet<anyhow::Result<Fetched>>,
+}
+
+/// What a look into the queue brought.
+enum Fetched {
+    Mails {
+        mails: Vec<InHand>,
+        dry: bool,
+    },
+    /// Nothing whose turn comes soon, and what to do instead.
+    Nothing(Step),
 }
 
 impl Clerk {
@@ -149,56 +164,65 @@ impl Clerk {
             if let Err(Ok(Supply::Mail(mail))) = reply.send(answer) {
                 self.stock.push_front(*mail);
             }
-            if self.stock.len() < self.most / 2 && !self.dry && may_send(&self.shared, &ctx).await {
-                // Whoever finds the stock empty meets the error, and waits.
-                if let Err(error) = self.fill(&ctx).await {
-                    tracing::debug!("no mail was claimed ahead: {error:#}");
-                }
+            if self.stock.len() < self.most / 2 && !self.dry && self.fetching.is_empty() {
+                self.fetch(&ctx);
             }
         }
+        // Whoever found the stock empty would have met an error; nobody is left to.
+        let _ = self.take_in().await;
         self.empty(&self.shared.live.context(), "the sender stopped before its turn").await;
         Ok(())
     }
 
     async fn serve(&mut self, ctx: &Context) -> Answer {
         if !may_send(&self.shared, ctx).await {
+            let _ = self.take_in().await;
             self.empty(ctx, "nothing may leave just now").await;
             return Ok(Supply::Nothing(Step::Idle(POLL)));
         }
-        if self.stock.is_empty()
-            && let Some(nothing) = self.fill(ctx).await?
+        if let Some(fetched) = self.fetching.try_join_next()
+            && let Err(error) = self.put_in(fetched)
         {
-            return Ok(Supply::Nothing(nothing));
+            // Whoever finds the stock empty meets the error, and waits.
+            tracing::debug!("no mail was claimed ahead: {error:#}");
+        }
+        if self.stock.is_empty() {
+            if self.fetching.is_empty() {
+                self.fetch(ctx);
+            }
+            if let Some(nothing) = self.take_in().await? {
+                return Ok(Supply::Nothing(nothing));
+            }
         }
         Ok(self.stock.pop_front().map_or(Supply::Nothing(Step::Again), |mail| Supply::Mail(Box::new(mail))))
     }
 
-    /// Claims what is missing, if there is any whose turn comes soon; else what to do instead.
-    async fn fill(&mut self, ctx: &Context) -> anyhow::Result<Option<Step>> {
-        let now = ctx.now();
-        let places = match self.shared.line.enter(self.most - self.stock.len()).await? {
-            Ok(places) => places,
-            Err(far) => {
-                let due = ctx.store.next_due().await?.is_some_and(|at| at <= now);
-                return Ok(Some(if due { Step::NotYet(far.min(POLL)) } else { Step::Idle(far) }));
+    /// Begins to claim what is missing.
+    fn fetch(&mut self, ctx: &Context) {
+        let (shared, ctx, missing) = (Arc::clone(&self.shared), ctx.clone(), self.most - self.stock.len());
+        self.fetching.spawn(async move { fetch(&shared, &ctx, missing).await });
+    }
+
+    /// Waits for what is being claimed; what to do instead, if it is nothing.
+    async fn take_in(&mut self) -> anyhow::Result<Option<Step>> {
+        match self.fetching.join_next().await {
+            Some(fetched) => self.put_in(fetched),
+            None => Ok(None),
+        }
+    }
+
+    fn put_in(&mut self, fetched: Result<anyhow::Result<Fetched>, JoinError>) -> anyhow::Result<Option<Step>> {
+        match fetched.context("the mails to send next could not be claimed")?? {
+            Fetched::Mails { mails, dry } => {
+                self.dry = dry;
+                self.stock.extend(mails);
+                Ok(None)
             }
-        };
-        let claimed = claim(ctx, &self.shared.owner, places.len()).await?;
-        self.dry = claimed.len() < places.len();
-        if claimed.is_empty() {
-            let next = ctx.store.next_due().await?;
-            let wait = next.map_or(POLL, |at| (at - now).to_std().unwrap_or(Duration::ZERO).max(MIN_WAIT));
-            return Ok(Some(Step::Idle(wait)));
+            Fetched::Nothing(step) => {
+                self.dry = true;
+                Ok(Some(step))
+            }
         }
-        let states = states(ctx, &claimed).await;
-        let (at, day) = (now, ctx.snapshot.config.calendar.day(now));
-        for (claimed, place) in claimed.into_iter().zip(places) {
-            let state = states.get(&claimed.delivery.facts.key.customer);
-            let ready = state.is_some_and(|state| as_it_stands(ctx, &claimed.delivery, state));
-            let checked = ready.then(|| Checked { at, day, snapshot: Arc::clone(&ctx.snapshot) });
-            self.stock.push_back(InHand { claimed, turn: Turn::Place(place), checked });
-        }
-        Ok(None)
     }
 
     /// All of it goes back to the queue.
@@ -207,6 +231,34 @@ impl Clerk {
             give_back(ctx, &self.shared.owner, mail.claimed.delivery.id, why).await;
         }
     }
+}
+
+/// Claims so many, if there are any whose turn comes soon.
+async fn fetch(shared: &Shared, ctx: &Context, missing: usize) -> anyhow::Result<Fetched> {
+    let now = ctx.now();
+    let places = match shared.line.enter(missing).await? {
+        Ok(places) => places,
+        Err(far) => {
+            let due = ctx.store.next_due().await?.is_some_and(|at| at <= now);
+            return Ok(Fetched::Nothing(if due { Step::NotYet(far.min(POLL)) } else { Step::Idle(far) }));
+        }
+    };
+    let claimed = claim(ctx, &shared.owner, places.len()).await?;
+    if claimed.is_empty() {
+        let next = ctx.store.next_due().await?;
+        let wait = next.map_or(POLL, |at| (at - now).to_std().unwrap_or(Duration::ZERO).max(MIN_WAIT));
+        return Ok(Fetched::Nothing(Step::Idle(wait)));
+    }
+    let dry = claimed.len() < places.len();
+    let states = states(ctx, &claimed).await;
+    let day = ctx.snapshot.config.calendar.day(now);
+    let in_hand = |(claimed, place): (Claimed, Place)| {
+        let state = states.get(&claimed.delivery.facts.key.customer);
+        let ready = state.is_some_and(|state| as_it_stands(ctx, &claimed.delivery, state));
+        let checked = ready.then(|| Checked { at: now, day, snapshot: Arc::clone(&ctx.snapshot) });
+        InHand { claimed, turn: Turn::Place(place), checked }
+    };
+    Ok(Fetched::Mails { mails: claimed.into_iter().zip(places).map(in_hand).collect(), dry })
 }
 
 /// The next mails that can be read. Ends: each one that cannot has left the queue.
