@@ -226,3 +226,16 @@ async fn a_beginning_without_its_end_is_not_written() {
     assert_eq!(delivery(&*store, mails[1].delivery.id).await.state, DeliveryState::Sending);
     assert_eq!(delivery(&*store, mails[2].delivery.id).await.state, queued(2));
 }
+
+#[tokio::test]
+async fn a_row_that_is_refused_is_written_where_it_belongs() {
+    let house = SqliteHouse::new();
+    let (store, mails) = in_hand(&house, &["C1", "C2", "C3"]).await;
+    go_on(&*store, &mails[0], &mails[1]).await;
+    bad_row(&house, "flights", "C3").await;
+    go_on(&*store, &mails[1], &mails[2]).await;
+    let states = [DeliveryState::Sent, DeliveryState::Sent, DeliveryState::Sending];
+    for (mail, expected) in mails.iter().zip(states) {
+        assert_eq!(delivery(&*store, mail.delivery.id).await.state, expected);
+    }
+}

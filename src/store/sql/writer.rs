@@ -115,13 +115,15 @@ impl Writer {
         self.ask(|waiting, reply| waiting.joints.push_back(Entry { asked: (end, next), reply })).await
     }
 
-    /// What this process sent stands where it belongs.
-    pub(super) async fn settle(&self) -> Result<()> {
+    /// What this process sent stands where it belongs. If it cannot be written there it stays where it is, and is not lost.
+    pub(super) async fn settle(&self) {
         if !self.0.aloft.load(Ordering::Acquire) {
-            return Ok(());
+            return;
         }
         let _turn = self.0.turn.lock().await;
-        self.0.land_all().await
+        if let Err(error) = self.0.land_all().await {
+            tracing::warn!("what was sent still looks queued: {error}");
+        }
     }
 
     /// Does what still waits; before the connection is closed.
@@ -129,9 +131,7 @@ impl Writer {
         self.0.ends.store(true, Ordering::Release);
         self.0.called.notify_one();
         while self.0.work().await {}
-        if let Err(error) = self.settle().await {
-            tracing::warn!("what was sent last is recorded where it belongs at the next start: {error}");
-        }
+        self.settle().await;
     }
 
     async fn ask<T>(&self, put: impl FnOnce(&mut Waiting, Reply<T>)) -> Result<Answer<T>> {
@@ -251,6 +251,11 @@ impl Inner {
                 batch.gone_on(&written);
                 batch
             }
+            Err(StoreError::Query { source, .. }) if refused(&source) => {
+                tracing::debug!("{} mails go on one by one: {source}", batch.len());
+                batch.leave();
+                Batch::default()
+            }
             Err(error) => {
                 // Whether it stands is not known: who asked looks after both mails one by one.
                 batch.fail(&sqlx::Error::Io(std::io::Error::other(error.to_string())));
@@ -359,7 +364,7 @@ impl Batch {
         let written = flights::go_on(&mut *tx, &fitting).await?;
         let others: Vec<_> = joints.iter().copied().filter(|(end, _)| !written.contains(&end.id)).collect();
         let ends: Vec<_> = self.records.iter().map(|entry| &entry.asked).chain(others.iter().map(|(e, _)| e)).collect();
-        if aloft.swap(true, Ordering::AcqRel) || !written.is_empty() {
+        if aloft.load(Ordering::Acquire) || !written.is_empty() {
             let here = ends.iter().map(|end| end.id).collect();
             flights::land(tx, &Landing::Over(self.latest() - SOON, here), WHAT).await?;
         }
@@ -367,6 +372,9 @@ impl Batch {
         let begins: Vec<_> = self.begins.iter().map(|entry| &entry.asked).collect();
         let begins = sets::begin(tx, &begins).await?;
         let begun = flights::take_off(tx, &others.iter().map(|(_, next)| next).collect::<Vec<_>>()).await?;
+        if !written.is_empty() || !begun.is_empty() {
+            aloft.store(true, Ordering::Release);
+        }
         let goes_on = |id| written.contains(id) || begun.contains(id);
         let not_begun = joints.iter().map(|(_, next)| next).filter(|next| !goes_on(&next.id));
         let lost: Vec<_> = not_begun.chain(self.ended.iter().map(|joint| &joint.asked.1)).collect();
@@ -425,6 +433,13 @@ fn tell<A, T>(entries: impl IntoIterator<Item = Entry<A, T>>, answers: impl Iter
         // An asker that is gone hears nothing.
         let _ = entry.reply.send(answer);
     }
+}
+
+/// A row was refused (SQLITE_CONSTRAINT), and of its statement nothing stands.
+fn refused(error: &sqlx::Error) -> bool {
+    const CONSTRAINT: i32 = 19;
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
+    code.is_some_and(|code| code & 0xff == CONSTRAINT)
 }
 
 /// One error for several.
