@@ -180,7 +180,10 @@ impl Inner {
     /// Until nothing is asked, and nothing has to land, any more.
     async fn work_off(&self) {
         loop {
-            while self.work().await {}
+            while self.work().await {
+                // Who was answered may ask again at once: then it is a part of the next batch, and not behind it.
+                tokio::task::yield_now().await;
+            }
             let lingers = self.aloft.load(Ordering::Acquire) && !self.ends.load(Ordering::Acquire);
             if lingers {
                 let called =
